@@ -1,0 +1,288 @@
+// The two signed records of the product, as values and as canonical bytes: a release (one published version)
+// and a head (a publisher's numbered list of the versions of one name). Signing and verifying live in trust/;
+// this file owns the formats and refuses whatever is malformed before any signature is looked at.
+//
+//   envelope  = { v, statement: bytes, signatures: [{ algorithm, key, signature }], chain: [bytes], proofs: [bytes] }
+//   statement = canonical CBOR of a release or head statement; what is signed (see trust/envelope.ts)
+//   release id = CID of the whole envelope
+//
+// `chain` (certificates) and `proofs` (admission) are places kept for what comes: empty for now.
+import { decodeCbor, encodeCbor } from '../base/cbor.ts'
+import { type CidText, cidOf, isCid } from '../base/cid.ts'
+import { CatalogError } from '../base/errors.ts'
+import { digestBytes } from '../base/hash.ts'
+import { isPackageName, isSemanticVersion } from './name.ts'
+
+export const recordLimits = {
+  /** Encoded bytes of an envelope: a head of 1,000 versions, or a release with its manifest inside. */
+  maxBytes: 128 * 1024,
+  /** A manifest larger than this stays out of the envelope and is named by `manifestPath` alone. */
+  maxInlineManifestBytes: 48 * 1024,
+  maxVersions: 1000,
+  maxSignatures: 8,
+  maxChain: 8,
+  maxProofs: 8,
+} as const
+
+export interface ReleaseStatement {
+  readonly type: 'release'
+  /** The network's name: a record of one network is refused in another. */
+  readonly network: string
+  /** Fingerprint of the publisher's keys (trust/keys.ts): multibase text. */
+  readonly publisher: string
+  readonly name: string
+  readonly version: string
+  readonly root: CidText
+  /** Bytes of the stream; number of files and links. */
+  readonly size: number
+  readonly files: number
+  /** Digests of the whole stream, as in the content index. */
+  readonly blake3: Uint8Array
+  readonly sha256: Uint8Array
+  /** Path of the manifest file in the release, for example `catalog.yaml`. */
+  readonly manifestPath: string
+  /** The validated manifest without inline binaries; absent when larger than the limit (then read it from the release). */
+  readonly manifest?: unknown
+  /** Milliseconds since 1970 (UTC). */
+  readonly signedAt: number
+}
+
+export interface HeadStatement {
+  readonly type: 'head'
+  readonly network: string
+  readonly publisher: string
+  readonly name: string
+  /** 1 for the first head of a name; each later head is one higher. */
+  readonly sequence: number
+  /** CID of the envelope of the head before; absent for the first. */
+  readonly previous?: CidText
+  /** Ascending by semantic version. */
+  readonly versions: readonly { readonly version: string; readonly id: CidText }[]
+  readonly signedAt: number
+  /** Milliseconds since 1970 (UTC); past it the head is old news. */
+  readonly expiresAt: number
+}
+
+export type Statement = ReleaseStatement | HeadStatement
+
+export interface Signature {
+  /** `ed25519` or `falcon-1024-r3`. */
+  readonly algorithm: string
+  readonly key: Uint8Array
+  readonly signature: Uint8Array
+}
+
+export interface Envelope<S extends Statement = Statement> {
+  readonly statement: S
+  /** The exact bytes that were signed. */
+  readonly statementBytes: Uint8Array
+  readonly signatures: readonly Signature[]
+  readonly chain: readonly Uint8Array[]
+  readonly proofs: readonly Uint8Array[]
+  /** The canonical bytes of the envelope, and the CID that names them. */
+  readonly bytes: Uint8Array
+  readonly id: CidText
+}
+
+const version = 1
+
+/** The canonical bytes of a statement: what gets signed. */
+export function encodeStatement(statement: Statement): Uint8Array {
+  const fields = Object.fromEntries(Object.entries(statement).filter(([, value]) => value !== undefined))
+  return encodeCbor({ v: version, ...fields })
+}
+
+/** @throws CatalogError `too-large` when the record is over the limit that every peer enforces. */
+export function encodeEnvelope<S extends Statement>(
+  statement: S,
+  statementBytes: Uint8Array,
+  signatures: readonly Signature[],
+): Envelope<S> {
+  const chain: Uint8Array[] = []
+  const proofs: Uint8Array[] = []
+  const bytes = encodeCbor({ v: version, statement: statementBytes, signatures, chain, proofs })
+  if (bytes.byteLength > recordLimits.maxBytes)
+    throw new CatalogError(
+      'too-large',
+      `The ${statement.type} record of ${statement.name} is ${bytes.byteLength} bytes; peers accept ${recordLimits.maxBytes}.`,
+    )
+  return { statement, statementBytes, signatures, chain, proofs, bytes, id: cidOf(bytes) }
+}
+
+/**
+ * Decodes and checks the form of an envelope; its signatures are still unproved.
+ * @throws CatalogError `bad-record`
+ */
+export function decodeEnvelope(bytes: Uint8Array): Envelope {
+  const raw = record(decodeCbor(bytes, recordLimits.maxBytes, 'A record'), [
+    'v',
+    'statement',
+    'signatures',
+    'chain',
+    'proofs',
+  ])
+  if (raw['v'] !== version) throw broken(`envelope version ${String(raw['v'])} is not supported`)
+  const statementBytes = bytesField(raw, 'statement')
+  return {
+    statement: decodeStatement(statementBytes),
+    statementBytes,
+    signatures: list(raw['signatures'], recordLimits.maxSignatures, 'signatures').map(decodeSignature),
+    chain: list(raw['chain'], recordLimits.maxChain, 'chain').map(asBytes),
+    proofs: list(raw['proofs'], recordLimits.maxProofs, 'proofs').map(asBytes),
+    bytes,
+    id: cidOf(bytes),
+  }
+}
+
+function decodeSignature(raw: unknown): Signature {
+  const fields = record(raw, ['algorithm', 'key', 'signature'])
+  return {
+    algorithm: text(fields, 'algorithm', 64),
+    key: bytesField(fields, 'key'),
+    signature: bytesField(fields, 'signature'),
+  }
+}
+
+function decodeStatement(bytes: Uint8Array): Statement {
+  const raw = decodeCbor(bytes, recordLimits.maxBytes, 'A statement')
+  const type = (raw as { type?: unknown } | null)?.type
+  if (type === 'release') return decodeRelease(raw)
+  if (type === 'head') return decodeHead(raw)
+  throw broken('it is neither a release nor a head')
+}
+
+const releaseFields = [
+  'v',
+  'type',
+  'network',
+  'publisher',
+  'name',
+  'version',
+  'root',
+  'size',
+  'files',
+  'blake3',
+  'sha256',
+  'manifestPath',
+  'manifest',
+  'signedAt',
+]
+
+function decodeRelease(value: unknown): ReleaseStatement {
+  const raw = record(value, releaseFields)
+  const { network, publisher, name } = common(raw)
+  return {
+    type: 'release',
+    network,
+    publisher,
+    name,
+    version: semver(raw['version']),
+    root: cid(raw['root']),
+    size: natural(raw, 'size'),
+    files: natural(raw, 'files'),
+    blake3: digest(raw, 'blake3'),
+    sha256: digest(raw, 'sha256'),
+    manifestPath: text(raw, 'manifestPath', 64),
+    ...(raw['manifest'] === undefined ? {} : { manifest: raw['manifest'] }),
+    signedAt: natural(raw, 'signedAt'),
+  }
+}
+
+const headFields = [
+  'v',
+  'type',
+  'network',
+  'publisher',
+  'name',
+  'sequence',
+  'previous',
+  'versions',
+  'signedAt',
+  'expiresAt',
+]
+
+function decodeHead(value: unknown): HeadStatement {
+  const raw = record(value, headFields)
+  const { network, publisher, name } = common(raw)
+  const sequence = natural(raw, 'sequence')
+  if (sequence < 1) throw broken('its sequence is below 1')
+  if ((sequence === 1) !== (raw['previous'] === undefined))
+    throw broken('only the first head has no predecessor')
+  const versions = list(raw['versions'], recordLimits.maxVersions, 'versions').map(item => {
+    const fields = record(item, ['version', 'id'])
+    return { version: semver(fields['version']), id: cid(fields['id']) }
+  })
+  if (new Set(versions.map(item => item.version)).size !== versions.length)
+    throw broken('it lists a version twice')
+  return {
+    type: 'head',
+    network,
+    publisher,
+    name,
+    sequence,
+    ...(raw['previous'] === undefined ? {} : { previous: cid(raw['previous']) }),
+    versions,
+    signedAt: natural(raw, 'signedAt'),
+    expiresAt: natural(raw, 'expiresAt'),
+  }
+}
+
+function common(raw: Record<string, unknown>): { network: string; publisher: string; name: string } {
+  if (raw['v'] !== version) throw broken(`statement version ${String(raw['v'])} is not supported`)
+  const name = text(raw, 'name', 256)
+  if (!isPackageName(name)) throw broken('its name is not a package name')
+  return { network: text(raw, 'network', 256), publisher: text(raw, 'publisher', 100), name }
+}
+
+function record(value: unknown, fields: readonly string[]): Record<string, unknown> {
+  if (value === null || typeof value !== 'object' || Array.isArray(value) || value instanceof Uint8Array)
+    throw broken('a map is missing')
+  const unknown = Object.keys(value).find(key => !fields.includes(key))
+  if (unknown !== undefined) throw broken(`it has the unknown field ${JSON.stringify(unknown.slice(0, 40))}`)
+  return value as Record<string, unknown>
+}
+
+function list(value: unknown, max: number, what: string): unknown[] {
+  if (!Array.isArray(value) || value.length > max) throw broken(`${what} is not a list of at most ${max}`)
+  return value
+}
+
+function text(raw: Record<string, unknown>, field: string, maxLength: number): string {
+  const value = raw[field]
+  if (typeof value !== 'string' || value === '' || value.length > maxLength)
+    throw broken(`${field} is not a short text`)
+  return value
+}
+
+function natural(raw: Record<string, unknown>, field: string): number {
+  const value = raw[field]
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
+    throw broken(`${field} is not a natural number`)
+  return value
+}
+
+function asBytes(value: unknown): Uint8Array {
+  if (!(value instanceof Uint8Array)) throw broken('bytes are missing')
+  return value
+}
+
+const bytesField = (raw: Record<string, unknown>, field: string): Uint8Array => asBytes(raw[field])
+
+function digest(raw: Record<string, unknown>, field: string): Uint8Array {
+  const value = bytesField(raw, field)
+  if (value.byteLength !== digestBytes) throw broken(`${field} is not 32 bytes`)
+  return value
+}
+
+function semver(value: unknown): string {
+  if (typeof value !== 'string' || !isSemanticVersion(value))
+    throw broken('a version is not a semantic version')
+  return value
+}
+
+function cid(value: unknown): CidText {
+  if (typeof value !== 'string' || !isCid(value)) throw broken('a CID is malformed')
+  return value
+}
+
+const broken = (why: string) => new CatalogError('bad-record', `The record is refused: ${why}.`)

@@ -1,0 +1,68 @@
+// The port to other nodes: authenticated byte streams by protocol. Implementations: network/libp2p-host.ts
+// (QUIC, TCP + Noise + Yamux) and network/memory-host.ts (in one process, for tests).
+import type { CallOptions } from '../base/lifecycle.ts'
+
+/** The text form of a libp2p peer id: who is at the other end, proved by the handshake. */
+export type PeerText = string
+
+/**
+ * One bidirectional stream. Reading is bounded: at most `maxBufferedBytes` of the other side's bytes may wait
+ * here unread, so a reader asks for no more than that before it has taken it; a peer that sends more is cut off.
+ */
+export interface ByteStream {
+  readonly peer: PeerText
+  /**
+   * The next bytes, at most `maxBytes` (default: whatever has arrived); undefined once the other side has
+   * finished. Throws when the stream was reset, or with the signal's reason.
+   */
+  read(maxBytes?: number, options?: CallOptions): Promise<Uint8Array | undefined>
+  /** Resolves when the transport took the bytes: after its `drain`, so that a fast sender is held back. */
+  write(bytes: Uint8Array, options?: CallOptions): Promise<void>
+  /** No more writes; the other side reads to the end. */
+  closeWrite(): Promise<void>
+  /** Closes both directions, waiting a bounded time for what was written to leave. */
+  close(): Promise<void>
+  /** Ends both directions at once. */
+  abort(error: Error): void
+}
+
+export const maxBufferedBytes = 4 * 1024 * 1024
+
+export interface ProtocolOptions {
+  /** Streams of this protocol open at once, from one peer and from all. More are reset. */
+  readonly maxInboundPerPeer: number
+  readonly maxInbound: number
+}
+
+/** Its failure ends only its own stream: the host catches, logs and aborts. The signal fires when the stream or the host ends. */
+export type StreamHandler = (stream: ByteStream, options: { readonly signal: AbortSignal }) => Promise<void>
+
+export interface ConnectionView {
+  readonly peer: PeerText
+  readonly addresses: readonly string[]
+  /** `quic`, `tcp`, `memory`. */
+  readonly transport: string
+  readonly direction: 'inbound' | 'outbound'
+  readonly connectedAt: number
+  readonly latencyMs?: number
+}
+
+export interface Host {
+  readonly peer: PeerText
+  /** Listening addresses, each with /p2p/…. */
+  addresses(): string[]
+  connections(): ConnectionView[]
+  isConnected(peer: PeerText): boolean
+  /** Registers before or after start. */
+  handle(protocol: string, handler: StreamHandler, options: ProtocolOptions): void
+  /**
+   * Opens a stream, dialling the peer first where there is no connection.
+   * @throws CatalogError `peer-unreachable`
+   */
+  open(peer: PeerText, protocol: string, options?: CallOptions): Promise<ByteStream>
+  /** Connects to a multiaddr (with or without /p2p/…). @throws CatalogError `peer-unreachable`, `invalid-request` */
+  dial(address: string, options?: CallOptions): Promise<PeerText>
+  disconnect(peer: PeerText): Promise<void>
+  /** Called once a peer is connected and identified, and when its last connection is gone. Returns the unsubscriber. */
+  onPeer(listener: (peer: PeerText, change: 'connected' | 'disconnected') => void): () => void
+}
