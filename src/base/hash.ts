@@ -32,7 +32,10 @@ function nativeBlake3(library: typeof import('@napi-rs/blake-hash')): Blake3 {
   const hasher = (): Hasher => {
     const state = new library.Blake3Hasher()
     const self: Hasher = {
-      update: bytes => (state.update(bytes as Buffer), self),
+      update(bytes) {
+        state.update(bytes as Buffer)
+        return self
+      },
       digest: () => new Uint8Array(state.digestBuffer()),
     }
     return self
@@ -43,7 +46,13 @@ function nativeBlake3(library: typeof import('@napi-rs/blake-hash')): Blake3 {
 function portableBlake3(library: typeof import('@noble/hashes/blake3.js')): Blake3 {
   const hasher = (): Hasher => {
     const state = library.blake3.create()
-    const self: Hasher = { update: bytes => (state.update(bytes), self), digest: () => state.digest() }
+    const self: Hasher = {
+      update(bytes) {
+        state.update(bytes)
+        return self
+      },
+      digest: () => state.digest(),
+    }
     return self
   }
   return { hash: bytes => library.blake3(bytes), hasher }
@@ -62,7 +71,10 @@ export const sha256 = (bytes: Uint8Array): Uint8Array =>
 export function sha256Hasher(): Hasher {
   const state = createHash('sha256')
   const self: Hasher = {
-    update: bytes => (state.update(bytes), self),
+    update(bytes) {
+      state.update(bytes)
+      return self
+    },
     digest: () => new Uint8Array(state.digest()),
   }
   return self
