@@ -1,0 +1,290 @@
+// Every command with its operands, options and examples, as data: help, parsing and shell completion are made of it.
+// What a command does is in commands/, loaded when it runs.
+import type { Command, CommandOption } from './command.ts'
+
+export const globalOptions: readonly CommandOption[] = [
+  {
+    flags: '--home <dir>',
+    summary: 'the node’s home (default: $CATALOG_HOME, else ~/.local/share/catalog)',
+    complete: 'path',
+  },
+  { flags: '--json', summary: 'print one JSON object (a stream: one a line) instead of text' },
+]
+
+const publisherOption: CommandOption = {
+  flags: '--publisher <fingerprint>',
+  summary: 'which publisher is meant, where several hold the name',
+}
+const forceOption: CommandOption = {
+  flags: '--force',
+  summary: 'write into a directory that has other files in it',
+}
+
+const nodeCommands: readonly Command[] = [
+  {
+    name: 'init',
+    operands: [],
+    summary: 'make the home of a node: keys and config',
+    more: 'Never prompts, never starts the daemon.',
+    options: [{ flags: '--network <name>', summary: 'the network this node belongs to (default: catalog)' }],
+    examples: [
+      ['catalog init', 'make a home at the default place'],
+      ['catalog init --home /srv/node-a --json', 'make one elsewhere, and print its peer id'],
+    ],
+    load: () => import('./commands/init.ts'),
+  },
+  {
+    name: 'daemon',
+    operands: [],
+    summary: 'run the node in the foreground',
+    more: 'Once it is ready it prints one JSON line on standard output; its log goes to standard error.',
+    options: [
+      {
+        flags: '--listen <multiaddr>',
+        summary: 'listen here instead of where the config says (repeatable)',
+        repeat: true,
+      },
+      {
+        flags: '--bootstrap <multiaddr>',
+        summary: 'also connect to this node at start (repeatable)',
+        repeat: true,
+      },
+      { flags: '--offer-execution', summary: 'execute packages for other nodes' },
+      { flags: '--mdns', summary: 'find nodes on the local network, and be found' },
+      {
+        flags: '--log-level <level>',
+        summary: 'silent, error, warn, info or debug',
+        complete: ['silent', 'error', 'warn', 'info', 'debug'],
+      },
+    ],
+    examples: [
+      ['catalog daemon', 'run with HOME/config.yaml'],
+      ['catalog daemon --listen /ip4/0.0.0.0/udp/4414/quic-v1', 'listen on one fixed port'],
+      [
+        'catalog daemon --bootstrap /ip4/192.0.2.10/udp/4414/quic-v1/p2p/12D3KooW…',
+        'join by a node that is known',
+      ],
+    ],
+    handlesSignals: true,
+    load: () => import('./commands/daemon.ts'),
+  },
+  {
+    name: 'demo',
+    operands: [],
+    summary: 'publish, fetch and execute on a private network of three nodes',
+    options: [{ flags: '--keep', summary: 'leave the nodes’ homes for a look afterwards' }],
+    examples: [['catalog demo', 'takes less than a minute, and cleans up']],
+    handlesSignals: true,
+    load: () => import('./commands/demo.ts'),
+  },
+  {
+    name: 'status',
+    operands: [],
+    summary: 'what this node is and does',
+    options: [],
+    examples: [
+      ['catalog status', ''],
+      ['catalog status --json | jq -r .peerId', 'the peer id alone'],
+    ],
+    load: () => import('./commands/status.ts'),
+  },
+  {
+    name: 'peers',
+    operands: [],
+    summary: 'the nodes it is connected to',
+    options: [],
+    examples: [['catalog peers', '']],
+    load: () => import('./commands/peers.ts'),
+  },
+]
+
+const releaseCommands: readonly Command[] = [
+  {
+    name: 'list',
+    operands: [],
+    summary: 'the releases it knows',
+    options: [{ flags: '--held', summary: 'only those whose bytes are here' }],
+    examples: [
+      ['catalog list', ''],
+      ['catalog list --held', 'what could be read with the network gone'],
+    ],
+    load: () => import('./commands/list.ts'),
+  },
+  {
+    name: 'show',
+    operands: ['<ref>'],
+    summary: 'one release, and who provides it',
+    options: [publisherOption],
+    examples: [
+      ['catalog show word-count', 'its newest version'],
+      ['catalog show acme/word-count@^1.2', 'the newest of a range'],
+    ],
+    load: () => import('./commands/show.ts'),
+  },
+  {
+    name: 'search',
+    operands: ['<query...>'],
+    summary: 'search names, tags and descriptions',
+    options: [
+      { flags: '--tag <tag>', summary: 'only with this tag' },
+      {
+        flags: '--type <type>',
+        summary: 'only of this type',
+        complete: ['library', 'package', 'template', 'container', 'virtual-machine'],
+      },
+      { flags: '--category <category>', summary: 'only of this category' },
+      { flags: '--limit <count>', summary: 'at most so many (default: 20)', number: true },
+    ],
+    examples: [
+      ['catalog search count words', ''],
+      ['catalog search parser --type library --limit 5', ''],
+    ],
+    load: () => import('./commands/search.ts'),
+  },
+  {
+    name: 'validate',
+    operands: ['<path>'],
+    summary: 'check a package directory or a manifest; needs no daemon',
+    options: [],
+    examples: [
+      ['catalog validate .', 'the package in this directory'],
+      ['catalog validate catalog.yaml --json', 'each problem with path, line and column'],
+    ],
+    completeOperands: 'path',
+    load: () => import('./commands/validate.ts'),
+  },
+  {
+    name: 'publish',
+    operands: ['<path>'],
+    summary: 'publish a package directory, or a manifest alone',
+    options: [],
+    examples: [
+      ['catalog publish .', 'the package in this directory'],
+      ['catalog publish ./word-count --json | jq -r .id', 'its release id alone'],
+    ],
+    completeOperands: 'path',
+    load: () => import('./commands/publish.ts'),
+  },
+  {
+    name: 'fetch',
+    operands: ['<ref...>'],
+    summary: 'fetch releases, and write their files',
+    more: 'Without --out the files are written to ./name-version. The exit code is not 0 if any REF failed.',
+    options: [
+      { flags: '--out <dir>', summary: 'write here (several REFs: below here)', complete: 'path' },
+      { flags: '--no-out', summary: 'only into the node’s store' },
+      forceOption,
+      publisherOption,
+    ],
+    examples: [
+      ['catalog fetch word-count', 'into ./word-count-1.2.0'],
+      ['catalog fetch word-count@^1 --out wc --force', ''],
+      ['catalog fetch base-runtime acme/parser --json', 'one result for each'],
+    ],
+    load: () => import('./commands/fetch.ts'),
+  },
+  {
+    name: 'remove',
+    operands: ['<ref>'],
+    summary: 'forget a release here, and stop announcing it',
+    options: [],
+    examples: [['catalog remove word-count@1.1.0', '']],
+    load: () => import('./commands/remove.ts'),
+  },
+]
+
+const executionCommands: readonly Command[] = [
+  {
+    name: 'execute',
+    operands: ['<ref>', '[args...]'],
+    summary: 'execute a package here or on another node',
+    more:
+      'Waits by default: the payload’s output and exit code become the command’s own. Ctrl-C cancels it. ' +
+      'The exit code 125 says that Catalog itself failed.',
+    options: [
+      {
+        flags: '--on <where>',
+        summary: 'auto, local or a peer id (default: auto)',
+        complete: ['auto', 'local'],
+      },
+      { flags: '--input <file>', summary: 'its standard input; - is this command’s', complete: 'path' },
+      { flags: '--env <K=V>', summary: 'a variable for it (repeatable)', repeat: true },
+      { flags: '--timeout <seconds>', summary: 'end it after so long', number: true },
+      { flags: '--nodes <count>', summary: 'on how many nodes, for a distributed package', number: true },
+      { flags: '--detach', summary: 'print the execution’s id and leave it running' },
+      publisherOption,
+    ],
+    examples: [
+      ['catalog execute word-count --input novel.txt -- --fast', ''],
+      ['echo hello | catalog execute word-count --input - --on local', ''],
+      ['catalog execute trainer --detach --timeout 600', 'follow it with catalog logs ID --follow'],
+    ],
+    load: () => import('./commands/execute.ts'),
+  },
+  {
+    name: 'executions',
+    operands: ['[id]'],
+    summary: 'the executions on record, or one of them',
+    options: [],
+    examples: [
+      ['catalog executions', ''],
+      ['catalog executions ID --json', ''],
+    ],
+    load: () => import('./commands/executions.ts'),
+  },
+  {
+    name: 'logs',
+    operands: ['<id>'],
+    summary: 'what an execution wrote',
+    options: [{ flags: '-f, --follow', summary: 'until it ends' }],
+    examples: [['catalog logs ID --follow', '']],
+    load: () => import('./commands/logs.ts'),
+  },
+  {
+    name: 'result',
+    operands: ['<id>'],
+    summary: 'the result of an execution; --out writes its output files',
+    options: [
+      { flags: '--out <dir>', summary: 'write the output files here', complete: 'path' },
+      forceOption,
+    ],
+    examples: [
+      ['catalog result ID', 'state, exit code and output'],
+      ['catalog result ID --out results', 'the files it left in its outputs directory'],
+    ],
+    load: () => import('./commands/result.ts'),
+  },
+  {
+    name: 'cancel',
+    operands: ['<id>'],
+    summary: 'cancel an execution',
+    options: [],
+    examples: [['catalog cancel ID', '']],
+    load: () => import('./commands/cancel.ts'),
+  },
+]
+
+const shellCommands: readonly Command[] = [
+  {
+    name: 'completion',
+    operands: ['<shell>'],
+    summary: 'a completion script for bash, zsh or fish',
+    options: [],
+    examples: [
+      ['source <(catalog completion bash)', 'in ~/.bashrc'],
+      ['catalog completion fish > ~/.config/fish/completions/catalog.fish', ''],
+    ],
+    completeOperands: ['bash', 'zsh', 'fish'],
+    load: () => import('./commands/completion.ts'),
+  },
+]
+
+/** In the order in which help shows them, under these headings. */
+export const commandGroups: readonly (readonly [heading: string, commands: readonly Command[]])[] = [
+  ['The node:', nodeCommands],
+  ['Packages:', releaseCommands],
+  ['Executions:', executionCommands],
+  ['The shell:', shellCommands],
+]
+
+export const commands: readonly Command[] = commandGroups.flatMap(([, group]) => group)

@@ -1,0 +1,34 @@
+// `catalog list`: the releases that the node knows.
+import type { ReleaseView } from '../../control/api.ts'
+import type { Run } from '../command.ts'
+import { type Column, formatTable } from '../table.ts'
+import { formatBytes } from '../text.ts'
+
+export const run: Run = async ({ client, signal, options, print }) => {
+  const held = options['held'] === true
+  const releases = await client.releases(held, { signal })
+  print({ releases }, () =>
+    releases.length === 0
+      ? 'No releases. `catalog publish PATH` publishes one, `catalog fetch REF` fetches one.'
+      : formatTable(releaseColumns, releases.map(releaseRow)),
+  )
+  return 0
+}
+
+export const releaseColumns: readonly Column[] = [
+  { title: 'NAME' },
+  { title: 'VERSION' },
+  { title: 'SIZE', right: true },
+  { title: 'FILES', right: true },
+  { title: 'HERE' },
+  { title: 'DESCRIPTION', flexible: true },
+]
+
+export const releaseRow = (release: ReleaseView): string[] => [
+  release.name,
+  release.version,
+  formatBytes(release.size),
+  String(release.files),
+  release.held,
+  release.description,
+]

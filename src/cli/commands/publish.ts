@@ -1,0 +1,27 @@
+// `catalog publish`: hands the package's path to the daemon.
+import { resolve } from 'node:path'
+import type { Run } from '../command.ts'
+import { showProgress } from '../progress.ts'
+import { formatBytes, formatDuration, harmlessLine, plural } from '../text.ts'
+import { formatFacts } from '../facts.ts'
+
+export const run: Run = async ({ client, signal, operands, json, print }) => {
+  const { onProgress, stop } = showProgress({ json })
+  const result = await client
+    .publish({ path: resolve(operands[0] ?? '.') }, { signal, onProgress })
+    .finally(stop)
+  if (!json)
+    for (const warning of result.warnings) process.stderr.write(`warning: ${harmlessLine(warning)}\n`)
+  print(result, () => {
+    const { name, version, size, files, created, milliseconds } = result
+    const done = created ? 'Published' : 'Published already, with the same content:'
+    return [
+      `${done} ${name} ${version}: ${formatBytes(size)} in ${plural(files, 'file')}, ${formatDuration(milliseconds)}`,
+      formatFacts([
+        ['Id', result.id],
+        ['Root', result.root],
+      ]),
+    ].join('\n')
+  })
+  return 0
+}

@@ -1,0 +1,12 @@
+// `catalog remove`: forgets a release on this node.
+import type { Run } from '../command.ts'
+import { formatBytes } from '../text.ts'
+
+export const run: Run = async ({ client, signal, operands, print }) => {
+  const removed = await client.remove(operands[0] ?? '', { signal })
+  print(
+    removed,
+    () => `Removed ${removed.name} ${removed.version}; ${formatBytes(removed.bytesFreed)} are free again.`,
+  )
+  return 0
+}

@@ -1,0 +1,32 @@
+// `catalog show`: one release, and who provides it.
+import type { Run } from '../command.ts'
+import { formatBytes, formatTime, plural } from '../text.ts'
+import { formatFacts } from '../facts.ts'
+
+export const run: Run = async ({ client, signal, operands, options, print }) => {
+  const publisher = options['publisher'] as string | undefined
+  const release = await client.show(operands[0] ?? '', {
+    signal,
+    ...(publisher === undefined ? {} : { publisher }),
+  })
+  print(release, () =>
+    formatFacts([
+      ['Name', release.name],
+      ['Version', release.version],
+      ['Description', release.description],
+      ['Tags', release.tags.join(', ')],
+      ['Type', release.type],
+      ['Category', release.category],
+      ['Size', `${formatBytes(release.size)} in ${plural(release.files, 'file')}`],
+      ['Here', release.held],
+      ['Id', release.id],
+      ['Root', release.root],
+      ['Manifest', release.manifestPath],
+      ['Publisher', release.publisher],
+      ['Signed', `${formatTime(release.signedAt)} with ${release.algorithms.join(' and ')}`],
+      ['Versions', release.versions.join(', ')],
+      ['Providers', release.providers.map(({ peer, complete }) => (complete ? peer : `${peer} (in part)`))],
+    ]),
+  )
+  return 0
+}

@@ -1,0 +1,191 @@
+// From arguments to a command and its exit code: parsing, help, errors, Ctrl-C. The commands themselves are data
+// in commands.ts; commander is used here alone.
+import { Command as Commander, CommanderError, InvalidArgumentError } from 'commander'
+import { CatalogError, errorTable, exitCodes, toCatalogError } from '../base/errors.ts'
+import { homeOf, homePaths } from '../config/home.ts'
+import { ControlClient } from '../control/client.ts'
+import type { Carriers, Command, CommandOption, Invocation } from './command.ts'
+import { commandGroups, globalOptions } from './commands.ts'
+import { formatError } from './error-text.ts'
+
+/** Runs one command; its exit code is in `process.exitCode` at the end. */
+export async function runCommandLine(args: readonly string[], carriers: Carriers): Promise<void> {
+  process.stdout.on('error', leaveQuietly)
+  process.stderr.on('error', leaveQuietly)
+  const beforePayload = args.includes('--') ? args.slice(0, args.indexOf('--')) : args
+  const failure = {
+    json: beforePayload.includes('--json'),
+    execute: false,
+    operands: [] as readonly string[],
+  }
+  try {
+    let code: number | undefined = 0
+    const program = buildProgram(async (command, operands, options) => {
+      failure.execute = command.name === 'execute'
+      failure.operands = operands
+      code = await runCommand(command, operands, options, carriers)
+    })
+    failure.execute = args.find(arg => !arg.startsWith('-')) === 'execute'
+    await program.parseAsync(args, { from: 'user' })
+    process.exitCode = code ?? 0
+  } catch (thrown) {
+    if (thrown instanceof CommanderError && thrown.exitCode === 0) return
+    const error = thrown instanceof CommanderError ? usageError(thrown) : toCatalogError(thrown)
+    const text = failure.json
+      ? JSON.stringify({ error: error.toJSON() })
+      : await formatError(error, failure.operands)
+    process.stderr.write(`${text}\n`)
+    process.exitCode = exitCodeOf(error, failure.execute)
+  }
+}
+
+/** A payload's exit code may be any: `execute` keeps one for itself. */
+function exitCodeOf(error: CatalogError, execute: boolean): number {
+  return execute && error.code !== 'cancelled' ? 125 : errorTable[error.code].exit
+}
+
+/** `catalog list | head` is no failure. */
+function leaveQuietly(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') process.exit()
+  throw error
+}
+
+async function runCommand(
+  command: Command,
+  operands: readonly string[],
+  options: Record<string, unknown>,
+  carriers: Carriers,
+): Promise<number | undefined> {
+  const home = homeOf({ home: options['home'] as string | undefined }, process.env)
+  const json = options['json'] === true
+  const interrupt = new AbortController()
+  const invocation: Invocation = {
+    operands,
+    options,
+    json,
+    home,
+    signal: interrupt.signal,
+    client: new ControlClient({ socketPath: homePaths(home).socket }),
+    carriers,
+    print: (value, text) => void process.stdout.write(`${json ? JSON.stringify(value) : text()}\n`),
+  }
+  const { run } = await command.load()
+  if (command.handlesSignals === true) return run(invocation)
+  const onSignal = () => {
+    // The second time, whoever presses means it.
+    if (interrupt.signal.aborted) process.exit(130)
+    interrupt.abort(new CatalogError('cancelled', 'Cancelled.'))
+  }
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal)
+  try {
+    return await run(invocation)
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal)
+  }
+}
+
+type Start = (
+  command: Command,
+  operands: readonly string[],
+  options: Record<string, unknown>,
+) => Promise<void>
+
+function buildProgram(start: Start): Commander {
+  const program = new Commander('catalog')
+  const quiet = { writeErr: () => undefined, outputError: () => undefined }
+  program
+    .description('Publishes, finds, verifies and executes signed packages, peer to peer.')
+    .usage('<command> [options]')
+    // What stands behind a command's name is the command's own: `--` among it.
+    .enablePositionalOptions()
+    .configureOutput(quiet)
+    .exitOverride()
+    .helpCommand(false)
+    .addHelpText(
+      'after',
+      `\nExit codes:\n${exitCodeTable()}\n\nMore: catalog COMMAND --help, catalog help exit-codes`,
+    )
+  addOptions(program, globalOptions)
+  for (const [heading, group] of commandGroups)
+    for (const command of group) addCommand(program, command, start).configureOutput(quiet).helpGroup(heading)
+  addHelp(program)
+  program.action((_options, self: Commander) => {
+    const [word] = self.args
+    if (word === undefined) process.stdout.write(program.helpInformation())
+  })
+  return program
+}
+
+function addCommand(program: Commander, command: Command, start: Start): Commander {
+  const built = program.command(command.name).summary(command.summary).description(describe(command))
+  built.exitOverride()
+  for (const operand of command.operands) built.argument(operand)
+  addOptions(built, command.options)
+  addOptions(built, globalOptions)
+  built.addHelpText('after', `\nExamples:\n${examples(command)}`)
+  return built.action(async () => {
+    await start(command, built.args, { ...program.opts(), ...built.opts() })
+  })
+}
+
+const describe = ({ summary, more }: Command): string => {
+  const sentence = `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`
+  return more === undefined ? sentence : `${sentence} ${more}`
+}
+
+function examples({ examples }: Command): string {
+  return examples
+    .map(([line, meaning]) => (meaning === '' ? `  ${line}` : `  ${line}\n      ${meaning}`))
+    .join('\n')
+}
+
+function addOptions(command: Commander, options: readonly CommandOption[]): void {
+  for (const { flags, summary, repeat, number } of options) {
+    if (repeat === true) command.option(flags, summary, (value, list: string[] = []) => [...list, value])
+    else if (number === true) command.option(flags, summary, parseNumber)
+    else command.option(flags, summary)
+  }
+}
+
+function parseNumber(text: string): number {
+  if (!/^\d{1,9}(\.\d{1,3})?$/.test(text) || Number(text) === 0)
+    throw new InvalidArgumentError('It must be a number above 0.')
+  return Number(text)
+}
+
+function addHelp(program: Commander): void {
+  program
+    .command('help')
+    .helpGroup('The shell:')
+    .summary('help on a command, or on exit-codes')
+    .argument('[topic]')
+    .exitOverride()
+    .action((topic: string | undefined) => {
+      const command = program.commands.find(one => one.name() === topic)
+      if (topic === 'exit-codes') process.stdout.write(`${exitCodeTable()}\n`)
+      else if (topic === undefined) program.outputHelp()
+      else if (command !== undefined) command.outputHelp()
+      else
+        throw new CatalogError(
+          'unknown-command',
+          `There is no help on ${JSON.stringify(topic)}. \`catalog help\` lists the commands.`,
+        )
+    })
+}
+
+/** Each code, what it means, and the errors that end with it. */
+function exitCodeTable(): string {
+  return Object.entries(exitCodes)
+    .map(([code, meaning]) => `  ${code.padStart(3)}  ${meaning}`)
+    .join('\n')
+}
+
+function usageError(error: CommanderError): CatalogError {
+  const message = error.message.replace(/^error: /, '')
+  const sentence = `${message.charAt(0).toUpperCase()}${message.slice(1)}${/[.)?]$/.test(message) ? '' : '.'}`
+  const unknown = error.code === 'commander.unknownCommand'
+  return new CatalogError(
+    unknown ? 'unknown-command' : 'invalid-request',
+    `${sentence.replace('\n', ' ')} \`catalog --help\` and \`catalog COMMAND --help\` say what is right.`,
+  )
+}

@@ -1,0 +1,279 @@
+// What the control socket takes and gives, as schemas: requests are checked against them, and the OpenAPI
+// document is made of them. Each is held to its type in api.ts by the compiler.
+import { isAbsolute } from 'node:path'
+import { z } from 'zod'
+import type {
+  AnnouncementState,
+  ExecuteRequest,
+  ExecutionView,
+  FetchRequest,
+  FetchResult,
+  PeerView,
+  PublishRequest,
+  PublishResult,
+  ReleaseDetail,
+  ReleaseView,
+  RemoveResult,
+  ResultRequest,
+  ResultResult,
+  SearchHit,
+  Status,
+} from './api.ts'
+
+/** Absent where the type says optional: JSON has no undefined, so the two are one here. */
+type Loose<T> = T extends readonly (infer Item)[]
+  ? readonly Loose<Item>[]
+  : T extends object
+    ? { readonly [Key in keyof T]: Loose<T[Key]> | (undefined extends T[Key] ? undefined : never) }
+    : T
+type SchemaOf<T> = z.ZodType<Loose<T>>
+
+// Requests: everything is bounded, an unknown field is refused.
+
+const absolutePath = z
+  .string()
+  .min(1)
+  .max(4096)
+  .refine(path => isAbsolute(path) && !path.includes('\0'), 'must be an absolute path')
+const ref = z.string().min(1).max(512)
+const publisher = z.string().min(1).max(256).optional()
+const executionId = z.string().regex(/^[A-Za-z0-9_-]{1,128}$/, 'is no execution id')
+const flag = z.enum(['true', 'false']).optional()
+
+const maxArgs = 256
+const maxArgBytes = 128 * 1024
+const maxInputBytes = 16 * 1024 * 1024
+
+export const requests = {
+  publish: z.strictObject({ path: absolutePath }) satisfies SchemaOf<PublishRequest>,
+  fetch: z.strictObject({
+    refs: z.array(ref).min(1).max(1000),
+    out: absolutePath.optional(),
+    outParent: absolutePath.optional(),
+    force: z.boolean().optional(),
+    publisher,
+  }) satisfies SchemaOf<FetchRequest>,
+  execute: z.strictObject({
+    ref,
+    on: z.string().min(1).max(128).default('auto'),
+    args: z.array(z.string().max(maxArgBytes)).max(maxArgs).default([]),
+    env: z
+      .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(maxArgBytes))
+      .refine(env => Object.keys(env).length <= maxArgs, `has more than ${maxArgs} variables`)
+      .default({}),
+    inputBase64: z
+      .string()
+      .max(Math.ceil(maxInputBytes / 3) * 4, `is more than ${maxInputBytes} bytes of input`)
+      .refine(isBase64, 'is not base64')
+      .optional(),
+    timeoutSeconds: z.number().positive().max(31_536_000).optional(),
+    nodes: z.number().int().positive().max(1000).optional(),
+    detach: z.boolean().optional(),
+    publisher,
+  }) satisfies SchemaOf<ExecuteRequest>,
+  result: z.strictObject({
+    out: absolutePath,
+    force: z.boolean().optional(),
+  }) satisfies SchemaOf<ResultRequest>,
+}
+
+export const queries = {
+  none: z.strictObject({}),
+  releases: z.strictObject({ held: flag }),
+  show: z.strictObject({ publisher }),
+  search: z.strictObject({
+    q: z.string().max(1024).default(''),
+    tag: z.string().max(128).optional(),
+    type: z.string().max(64).optional(),
+    category: z.string().max(64).optional(),
+    limit: z
+      .string()
+      .regex(/^[1-9]\d{0,3}$/, 'must be a number from 1 to 9999')
+      .optional(),
+  }),
+  logs: z.strictObject({ follow: flag }),
+}
+
+export const parameters = {
+  ref: z.strictObject({ ref }),
+  file: z.strictObject({ id: ref, '*': z.string().min(1).max(4096) }),
+  execution: z.strictObject({ id: executionId }),
+}
+
+/** Strict base64 (RFC 4648) with padding. A regular expression over 20 MB would use up the stack. */
+function isBase64(text: string): boolean {
+  if (text.length % 4 !== 0) return false
+  const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0
+  return Buffer.from(text, 'base64').byteLength === (text.length / 4) * 3 - padding
+}
+
+// Answers: only documented, never checked (they are ours).
+
+const text = z.string()
+const count = z.number().int().nonnegative()
+const failure = z.looseObject({ code: text, message: text })
+
+const announcements = z.object({
+  waiting: count,
+  announced: count,
+  failing: count,
+  oldestDueMs: z.number().optional(),
+  lastError: text.optional(),
+}) satisfies SchemaOf<AnnouncementState>
+
+const limits = { cpuCores: z.number(), memoryMb: z.number(), storageMb: z.number(), runSeconds: z.number() }
+
+const status = z.object({
+  version: text,
+  peerId: text,
+  publisher: text,
+  network: text,
+  addresses: z.array(text),
+  home: text,
+  uptimeSeconds: z.number(),
+  peers: count,
+  releases: z.object({ known: count, held: count, bytes: count }),
+  freeBytes: count,
+  announcements,
+  execution: z.object({
+    local: z.boolean(),
+    offer: z.boolean(),
+    tier: text.describe('strong, user or none'),
+    tierReason: text.optional(),
+    runtimes: z.array(text),
+    queued: count,
+    running: count,
+    ceiling: z.object(limits),
+  }),
+  memoryBytes: count,
+}) satisfies SchemaOf<Status>
+
+const peer = z.object({
+  peer: text,
+  addresses: z.array(text),
+  transport: text,
+  direction: z.enum(['inbound', 'outbound']),
+  connectedSeconds: z.number(),
+  latencyMs: z.number().optional(),
+  offersExecution: z.boolean(),
+}) satisfies SchemaOf<PeerView>
+
+const release = z.object({
+  id: text.describe('The release id: the CID of the signed envelope'),
+  name: text,
+  version: text,
+  root: text.describe('The content root'),
+  size: count,
+  files: count,
+  publisher: text,
+  description: text,
+  tags: z.array(text),
+  type: text,
+  category: text.optional(),
+  signedAt: text,
+  held: text.describe('complete, partial or none'),
+}) satisfies SchemaOf<ReleaseView>
+
+const releaseDetail = release.extend({
+  manifest: z.unknown().optional(),
+  manifestPath: text,
+  sequence: count.optional(),
+  versions: z.array(text),
+  algorithms: z.array(text),
+  providers: z.array(z.object({ peer: text, complete: z.boolean() })),
+}) satisfies SchemaOf<ReleaseDetail>
+
+const searchHit = release.extend({ score: z.number() }) satisfies SchemaOf<SearchHit>
+
+const published = z.object({
+  id: text,
+  name: text,
+  version: text,
+  root: text,
+  size: count,
+  files: count,
+  publisher: text,
+  created: z.boolean(),
+  warnings: z.array(text),
+  milliseconds: z.number(),
+}) satisfies SchemaOf<PublishResult>
+
+const fetched = z.object({
+  ref: text,
+  id: text,
+  name: text,
+  version: text,
+  root: text,
+  files: count,
+  bytes: count,
+  bytesTransferred: count,
+  providers: z.array(z.object({ peer: text, bytes: count })),
+  milliseconds: z.number(),
+  writeMilliseconds: z.number().optional(),
+  out: text.optional(),
+}) satisfies SchemaOf<FetchResult>
+
+const removed = z.object({
+  id: text,
+  name: text,
+  version: text,
+  bytesFreed: count,
+}) satisfies SchemaOf<RemoveResult>
+
+const execution = z.object({
+  id: text,
+  release: text,
+  name: text,
+  version: text,
+  runtime: text,
+  peer: text.describe('The node that runs it'),
+  requester: text,
+  state: z.enum(['queued', 'fetching', 'running', 'succeeded', 'failed', 'cancelled', 'timed-out', 'lost']),
+  exitCode: z.number().int().optional(),
+  limit: text.describe('Which limit ended it: memory, time, output, processes, storage').optional(),
+  reason: text.optional(),
+  stdout: text.optional(),
+  stdoutBase64: text.optional(),
+  stderr: text.optional(),
+  stderrBase64: text.optional(),
+  stdoutTruncated: z.boolean().optional(),
+  stderrTruncated: z.boolean().optional(),
+  allocated: z.object(limits),
+  used: z
+    .object({
+      cpuSeconds: z.number().optional(),
+      memoryMb: z.number().optional(),
+      wallSeconds: z.number().optional(),
+    })
+    .optional(),
+  createdAt: text,
+  startedAt: text.optional(),
+  endedAt: text.optional(),
+  resultRoot: text.optional(),
+  error: z.record(text, z.unknown()).optional(),
+}) satisfies SchemaOf<ExecutionView>
+
+const result = z.object({
+  id: text,
+  root: text,
+  files: count,
+  bytes: count,
+  out: text,
+}) satisfies SchemaOf<ResultResult>
+
+export const answers = {
+  status,
+  peers: z.object({ peers: z.array(peer) }),
+  releases: z.object({ releases: z.array(release) }),
+  releaseDetail,
+  removed,
+  search: z.object({ results: z.array(searchHit) }),
+  published,
+  fetched: z.object({ results: z.array(z.union([fetched, z.object({ ref: text, error: failure })])) }),
+  execution,
+  detached: z.object({ id: text }),
+  executions: z.object({ executions: z.array(execution) }),
+  result,
+  announcements,
+  error: z.object({ error: failure }),
+}

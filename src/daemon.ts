@@ -1,0 +1,57 @@
+// The daemon's process: takes the home, starts the node and the control socket, says ready in one line, and stops
+// within five seconds of SIGTERM or SIGINT. A failure inside one request or stream never ends it.
+import pino from 'pino'
+import type { Log } from './base/log.ts'
+import { type ConfigFlags, loadConfig } from './config/config.ts'
+import { openHome } from './config/home.ts'
+import { lockHome } from './config/home-lock.ts'
+import { createControlServer } from './control/server.ts'
+import { catalogVersion, createNode } from './node.ts'
+
+/** After SIGTERM: whatever has not stopped by then is left to the kernel. */
+const stopWithinMs = 4_500
+
+/** Resolves once the daemon has stopped; the process exits with the code it resolves to. */
+export async function runDaemon({ home, flags }: { readonly home: string; readonly flags: ConfigFlags }): Promise<number> {
+  const paths = await openHome(home)
+  const config = loadConfig({ home: paths.home, env: process.env, flags })
+  const log = createLog(config.log.level)
+  const lock = await lockHome(paths)
+  try {
+    const node = await createNode(paths, config, log)
+    const control = createControlServer({ api: node.api, log }, { socketPath: paths.socket, version: catalogVersion })
+    const stopped = untilStopSignal(log)
+    try {
+      await node.start()
+      await control.start()
+      const ready = { ready: true, peerId: node.peer, addresses: node.addresses(), socket: paths.socket }
+      process.stdout.write(`${JSON.stringify(ready)}\n`)
+      await stopped
+    } finally {
+      const giveUp = setTimeout(() => process.exit(0), stopWithinMs).unref()
+      await control.stop()
+      await node.stop()
+      clearTimeout(giveUp)
+    }
+  } finally {
+    await lock.release()
+  }
+  return 0
+}
+
+function createLog(level: string): Log {
+  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }))
+}
+
+function untilStopSignal(log: Log): Promise<void> {
+  // A transport that fails outside of any call must not take the node down; it is told, and the node goes on.
+  process.on('uncaughtException', error => log.error({ error: error.stack }, 'an error escaped its handler'))
+  process.on('unhandledRejection', error => log.error({ error: String(error) }, 'a rejection escaped its handler'))
+  return new Promise(resolve => {
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
+      process.once(signal, () => {
+        log.info({ signal }, 'stopping')
+        resolve()
+      })
+  })
+}

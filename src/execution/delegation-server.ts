@@ -1,0 +1,128 @@
+// The executing side of delegation (delegation-protocol.ts): answers other nodes' questions about executions here.
+// Whether this node runs anything for others is its operator's word; who may see an execution is who submitted it.
+import { CatalogError, toCatalogError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import { type Message, encodeFrame, FrameReader } from '../network/frames.ts'
+import type { ByteStream, Host } from '../network/host.ts'
+import {
+  checked,
+  delegationLimits,
+  errorMessage,
+  executeProtocol,
+  type Offer,
+  type Question,
+  questionSchema,
+  type submitSchema,
+} from './delegation-protocol.ts'
+import type { ExecutionRecord, Executor } from './executor.ts'
+import type { z } from 'zod'
+
+export interface Submission {
+  readonly id: string
+  readonly release: string
+  readonly args: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+  readonly input: Uint8Array
+  readonly runSeconds?: number
+}
+
+export interface DelegationServerDeps {
+  readonly host: Host
+  readonly executor: Pick<Executor, 'get' | 'cancel' | 'follow'>
+  /** Would this node run it now? Refuses with a reason where the operator does not offer execution. */
+  readonly offer: (question: Extract<Question, { op: 'offer' }>) => Promise<Offer>
+  /** The execute flow: resolves the release and submits it for the requester. */
+  readonly submit: (submission: Submission, requester: string) => Promise<ExecutionRecord>
+  readonly log: Log
+}
+
+export interface DelegationServerOptions {
+  readonly maxStreamsPerPeer: number
+  readonly maxStreams: number
+}
+
+export const defaultDelegationServerOptions: DelegationServerOptions = {
+  // One stream follows each running execution; the rest are short.
+  maxStreamsPerPeer: 32,
+  maxStreams: 128,
+}
+
+export class DelegationServer {
+  readonly #deps: DelegationServerDeps
+
+  constructor(deps: DelegationServerDeps, options = defaultDelegationServerOptions) {
+    this.#deps = deps
+    deps.host.handle(executeProtocol, (stream, { signal }) => this.#serve(stream, signal), {
+      maxInboundPerPeer: options.maxStreamsPerPeer,
+      maxInbound: options.maxStreams,
+    })
+  }
+
+  async #serve(stream: ByteStream, ended: AbortSignal): Promise<void> {
+    const reader = new FrameReader(stream)
+    const signal = AbortSignal.any([ended, AbortSignal.timeout(delegationLimits.submitMs)])
+    const message = await reader.message(delegationLimits.maxQuestionBytes, { signal })
+    if (message === undefined) return stream.close()
+    const question = checked(questionSchema, message, stream.peer)
+    try {
+      if (question.op === 'follow') await this.#follow(stream, question.id, ended)
+      else await stream.write(encodeFrame(await this.#answer(stream.peer, question, reader, signal)), { signal })
+    } catch (error) {
+      if (ended.aborted) throw error
+      const failure = toCatalogError(error)
+      if (failure.code === 'internal') this.#deps.log.error({ peer: stream.peer, op: question.op, error: failure.message }, 'a delegated request failed')
+      await stream.write(encodeFrame(errorMessage(failure)), { signal })
+    }
+    await stream.close()
+  }
+
+  async #answer(peer: string, question: Exclude<Question, { op: 'follow' }>, reader: FrameReader, signal: AbortSignal): Promise<Message> {
+    switch (question.op) {
+      case 'offer':
+        return { ...(await this.#deps.offer(question)) }
+      case 'submit':
+        return viewMessage(await this.#submit(peer, question, reader, signal))
+      case 'view':
+        return viewMessage(this.#own(peer, question.id))
+      case 'cancel':
+        this.#own(peer, question.id)
+        return viewMessage(await this.#deps.executor.cancel(question.id))
+    }
+  }
+
+  async #submit(peer: string, question: z.infer<typeof submitSchema>, reader: FrameReader, signal: AbortSignal): Promise<ExecutionRecord> {
+    const input = await reader.bytes(question.input, { signal })
+    const known = this.#deps.executor.get(question.id)
+    // Asked twice, because the first answer was lost on its way: it runs once.
+    if (known !== undefined) return this.#own(peer, question.id)
+    const { id, release, args, env, runSeconds } = question
+    return this.#deps.submit({ id, release, args, env, input, ...(runSeconds === undefined ? {} : { runSeconds }) }, peer)
+  }
+
+  #own(peer: string, id: string): ExecutionRecord {
+    const record = this.#deps.executor.get(id)
+    if (record === undefined || record.requester !== peer)
+      throw new CatalogError('no-such-execution', `There is no execution ${id} of yours here.`, { id })
+    return record
+  }
+
+  async #follow(stream: ByteStream, id: string, signal: AbortSignal): Promise<void> {
+    this.#own(stream.peer, id)
+    for await (const event of this.#deps.executor.follow(id, { signal })) {
+      if ('bytes' in event)
+        for (let at = 0; at < event.bytes.byteLength; at += delegationLimits.maxPieceBytes)
+          await this.#send(stream, { stream: event.stream, bytes: event.bytes.subarray(at, at + delegationLimits.maxPieceBytes) }, signal)
+      else if ('state' in event) await this.#send(stream, { state: event.state }, signal)
+      else await this.#send(stream, { stream: event.stream, lost: event.lost }, signal)
+    }
+    signal.throwIfAborted()
+    await this.#send(stream, viewMessage(this.#own(stream.peer, id)), signal)
+  }
+
+  async #send(stream: ByteStream, message: Message, signal: AbortSignal): Promise<void> {
+    await stream.write(encodeFrame(message), { signal: AbortSignal.any([signal, AbortSignal.timeout(60_000)]) })
+  }
+}
+
+/** A record as JSON text: it has fractions and absent fields, which the canonical form of frames does not allow as they are. */
+const viewMessage = (record: ExecutionRecord): Message => ({ view: JSON.stringify(record) })

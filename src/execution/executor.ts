@@ -1,0 +1,501 @@
+// The local queue of executions and their record keeper: admits what fits under the node's ceiling, starts it when
+// there is room, follows it to its end, and remembers it. Runs nothing itself (runtimes do), lays out no packages
+// (`stage` does), and knows nothing of other nodes. Lost executions are not retried here: the requester decides.
+//
+//   queued -> fetching -> running -> succeeded | failed | cancelled | timed-out | lost
+//
+// `failed`: a bad exit, a limit, or an error. `timed-out`: the queue's or the total time. `lost`: the daemon ended first.
+import { CatalogError, toCatalogError } from '../base/errors.ts'
+import type { KeyValue } from '../base/key-value.ts'
+import type { CallOptions } from '../base/lifecycle.ts'
+import type { Log } from '../base/log.ts'
+import {
+  Allocations,
+  type Ceiling,
+  machineCeiling,
+  overCeiling,
+  type Shares,
+} from './executor/allocations.ts'
+import { type Followed, OutputLog } from './executor/output-log.ts'
+import { ExecutionRecords } from './executor/records.ts'
+import { type Priority, WaitingLine } from './executor/waiting-line.ts'
+import type { LimitName, OutputStream, RunLimits, RunOutcome, Runtime } from './runtime.ts'
+
+export type ExecutionState =
+  | 'queued'
+  | 'fetching'
+  | 'running'
+  | 'succeeded'
+  | 'failed'
+  | 'cancelled'
+  | 'timed-out'
+  | 'lost'
+
+export interface ExecutionSpec {
+  /** Letters, digits, `-` and `_`, at most 64; new on this node. */
+  readonly id: string
+  readonly release: string
+  readonly name: string
+  readonly version: string
+  readonly runtime: string
+  readonly entrypoint: string
+  readonly args: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+  readonly input: Uint8Array
+  readonly limits: RunLimits
+  /** The peer that asked. */
+  readonly requester: string
+  readonly priority: Priority
+  /** Longest wait in the queue. */
+  readonly queueSeconds: number
+  /** Longest time from submission to the end. */
+  readonly totalSeconds: number
+  readonly outputs?: string
+  readonly instance?: { readonly index: number; readonly count: number }
+  /** Executions of this name at one time. */
+  readonly maxConcurrent?: number
+}
+
+export interface ExecutionRecord {
+  readonly id: string
+  readonly release: string
+  readonly name: string
+  readonly version: string
+  readonly runtime: string
+  readonly requester: string
+  readonly state: ExecutionState
+  readonly exitCode?: number
+  readonly limit?: LimitName
+  /** In words, where the state and code do not say it all. */
+  readonly reason?: string
+  readonly error?: Readonly<Record<string, unknown>>
+  readonly allocated: Shares & { readonly runSeconds: number }
+  readonly used?: RunOutcome['used']
+  /** ISO 8601. */
+  readonly createdAt: string
+  readonly startedAt?: string
+  readonly endedAt?: string
+  /** Content root of the kept outputs. */
+  readonly resultRoot?: string
+  /** Bytes written, kept or not. */
+  readonly stdoutBytes?: number
+  readonly stderrBytes?: number
+  readonly stdoutTruncated?: boolean
+  readonly stderrTruncated?: boolean
+}
+
+export type ExecutionFollowed = Followed<ExecutionState>
+
+/** A package laid out for one run: a directory that the run uses up. */
+export interface StagedPackage {
+  readonly directory: string
+  dispose(): Promise<void>
+}
+
+export interface ExecutorDeps {
+  readonly records: KeyValue
+  readonly runtimes: readonly Runtime[]
+  stage(spec: ExecutionSpec, options: CallOptions): Promise<StagedPackage>
+  /** Takes the outputs into the store; the directory is removed afterwards. */
+  keepOutputs(directory: string): Promise<{ readonly root: string }>
+  readonly log: Log
+}
+
+export interface ExecutorOptions {
+  readonly ceiling: Ceiling
+  readonly queueLength: number
+  /** Executions at one time, whatever their size; the sandbox has so many uids. */
+  readonly running: number
+  readonly keptOutputBytes: number
+  readonly keptRecords: number
+}
+
+export const defaultExecutorOptions = (): ExecutorOptions => ({
+  ceiling: machineCeiling(),
+  // Each waiting execution holds its input (up to 16 MiB) in memory.
+  queueLength: 64,
+  running: 32,
+  keptOutputBytes: 1024 * 1024,
+  keptRecords: 10_000,
+})
+
+/** How a live execution is to end when its signal fires. */
+interface Ending {
+  readonly state: 'cancelled' | 'timed-out' | 'lost'
+  readonly reason: string
+}
+
+interface Live {
+  readonly spec: ExecutionSpec
+  readonly priority: Priority
+  readonly since: number
+  readonly controller: AbortController
+  readonly output: OutputLog<ExecutionState>
+  readonly ended: PromiseWithResolvers<void>
+  readonly timers: NodeJS.Timeout[]
+  ending: Ending | undefined
+}
+
+type Fits = { readonly fits: true } | { readonly fits: false; readonly reason: string }
+
+export class Executor {
+  readonly #deps: ExecutorDeps
+  readonly #options: ExecutorOptions
+  readonly #records: ExecutionRecords
+  readonly #allocations: Allocations
+  readonly #line = new WaitingLine<Live>()
+  readonly #live = new Map<string, Live>()
+  readonly #running = new Set<Live>()
+  #stopping = false
+  #pumpTimer: NodeJS.Timeout | undefined
+
+  constructor(deps: ExecutorDeps, options: ExecutorOptions = defaultExecutorOptions()) {
+    this.#deps = deps
+    this.#options = options
+    this.#records = new ExecutionRecords(deps.records, options.keptRecords)
+    this.#allocations = new Allocations(options.ceiling)
+  }
+
+  /** Loads the records; what an earlier daemon did not finish is lost. */
+  async start(): Promise<void> {
+    await this.#records.load()
+    for (const record of this.#records.all())
+      if (record.endedAt === undefined)
+        await this.#records.put({
+          ...record,
+          state: 'lost',
+          reason: 'the daemon ended before the execution did',
+          endedAt: new Date().toISOString(),
+        })
+  }
+
+  /** Ends everything; within 3 s. */
+  async stop(): Promise<void> {
+    this.#stopping = true
+    clearTimeout(this.#pumpTimer)
+    const ended = [...this.#live.values()].map(live => {
+      this.#end(live, { state: 'lost', reason: 'the daemon was stopped' })
+      return live.ended.promise
+    })
+    let timer: NodeJS.Timeout | undefined
+    await Promise.race([
+      Promise.all(ended),
+      new Promise(resolve => {
+        timer = setTimeout(resolve, 3_000)
+      }),
+    ])
+    clearTimeout(timer)
+  }
+
+  /**
+   * Resolves when the execution is durably on record.
+   * @throws CatalogError `daemon-stopping`, `invalid-request`, `runtime-unavailable`, `sandbox-unavailable`, `exceeds-ceiling`, `busy`
+   */
+  async submit(spec: ExecutionSpec): Promise<ExecutionRecord> {
+    const what = `${spec.name}@${spec.version}`
+    await this.#requireRuntime(spec.runtime, what)
+    // From here to the record in memory nothing waits, so two submissions cannot take one place.
+    if (this.#stopping)
+      throw new CatalogError('daemon-stopping', `Cannot execute ${what}: the node is stopping.`)
+    if (!/^[A-Za-z0-9_-]{1,64}$/.test(spec.id) || this.#records.get(spec.id) !== undefined)
+      throw new CatalogError(
+        'invalid-request',
+        `Cannot execute ${what}: ${spec.id} is no new execution id.`,
+      )
+    const over = overCeiling(spec.limits, this.#options.ceiling)
+    if (over !== undefined)
+      throw new CatalogError(
+        'exceeds-ceiling',
+        `Cannot execute ${what} here: ${over}. Ask another node, or raise the ceiling in its configuration.`,
+        { demand: over },
+      )
+    if (this.#waiting >= this.#options.queueLength)
+      throw new CatalogError(
+        'busy',
+        `Cannot execute ${what} now: ${this.#waiting} executions are waiting. Try again later.`,
+      )
+    return this.#admit(spec)
+  }
+
+  get(id: string): ExecutionRecord | undefined {
+    return this.#records.get(id)
+  }
+
+  /** Oldest first. */
+  list(): ExecutionRecord[] {
+    return this.#records.all()
+  }
+
+  /**
+   * Resolves when it has ended, at once where it already had.
+   * @throws CatalogError `no-such-execution`
+   */
+  async cancel(id: string): Promise<ExecutionRecord> {
+    const live = this.#live.get(id)
+    if (live !== undefined) {
+      this.#end(live, { state: 'cancelled', reason: 'it was cancelled' })
+      await live.ended.promise
+    }
+    return this.#require(id)
+  }
+
+  /**
+   * The states passed, what is kept of the outputs, then what comes, until the end. The signal ends the following alone.
+   * @throws CatalogError `no-such-execution`
+   */
+  async *follow(id: string, options: CallOptions = {}): AsyncGenerator<ExecutionFollowed> {
+    const record = this.#require(id)
+    const live = this.#live.get(id)
+    if (live !== undefined) return yield* live.output.follow(options.signal)
+    const outputs = await this.logs(id)
+    for (const stream of ['stdout', 'stderr'] as const) {
+      const bytes = outputs[stream]
+      if (bytes.length > 0) yield { stream, bytes }
+      const written = record[`${stream}Bytes`] ?? bytes.length
+      if (written > bytes.length) yield { stream, lost: written - bytes.length }
+    }
+    yield { state: record.state }
+  }
+
+  /** @throws CatalogError `no-such-execution` */
+  async logs(id: string): Promise<Readonly<Record<OutputStream, Uint8Array>>> {
+    this.#require(id)
+    const live = this.#live.get(id)
+    if (live !== undefined)
+      return { stdout: live.output.kept('stdout').bytes, stderr: live.output.kept('stderr').bytes }
+    return {
+      stdout: await this.#records.output('stdout', id),
+      stderr: await this.#records.output('stderr', id),
+    }
+  }
+
+  /** Whether such a demand could be run here at all, now or after a wait: what an offer to another node says. */
+  async canRun(demand: RunLimits, runtime: string): Promise<Fits> {
+    const over = overCeiling(demand, this.#options.ceiling)
+    if (over !== undefined) return { fits: false, reason: over }
+    if (this.#stopping) return { fits: false, reason: 'the node is stopping' }
+    if (this.#waiting >= this.#options.queueLength) return { fits: false, reason: 'the queue is full' }
+    const probe = await this.#runtime(runtime)?.probe()
+    if (probe === undefined) return { fits: false, reason: `there is no runtime ${runtime}` }
+    return probe.ok ? { fits: true } : { fits: false, reason: probe.reason }
+  }
+
+  load(): {
+    readonly queued: number
+    readonly running: number
+    readonly allocated: Shares
+    readonly ceiling: Ceiling
+  } {
+    return {
+      queued: this.#waiting,
+      running: this.#running.size,
+      allocated: this.#allocations.held,
+      ceiling: this.#options.ceiling,
+    }
+  }
+
+  /** The names of the runtimes that can run here now. */
+  async runtimes(): Promise<string[]> {
+    const names: string[] = []
+    for (const runtime of this.#deps.runtimes) if ((await runtime.probe()).ok) names.push(runtime.name)
+    return names
+  }
+
+  /** In line, or on the way into it. */
+  get #waiting(): number {
+    return this.#live.size - this.#running.size
+  }
+
+  #runtime(name: string): Runtime | undefined {
+    return this.#deps.runtimes.find(runtime => runtime.name === name)
+  }
+
+  async #requireRuntime(name: string, what: string): Promise<void> {
+    const probe = await this.#runtime(name)?.probe()
+    if (probe?.ok === true) return
+    const reason = probe?.reason ?? 'it has no such runtime'
+    const code = reason.startsWith('no sandbox') ? 'sandbox-unavailable' : 'runtime-unavailable'
+    throw new CatalogError(code, `This node cannot run ${what} (${name}): ${reason}.`, {
+      runtime: name,
+      reason,
+    })
+  }
+
+  #require(id: string): ExecutionRecord {
+    const record = this.#records.get(id)
+    if (record === undefined)
+      throw new CatalogError('no-such-execution', `There is no execution ${id} on this node.`, { id })
+    return record
+  }
+
+  async #admit(spec: ExecutionSpec): Promise<ExecutionRecord> {
+    const { cpuCores, memoryMb, storageMb, runSeconds } = spec.limits
+    const live: Live = {
+      spec,
+      priority: spec.priority,
+      since: Date.now(),
+      controller: new AbortController(),
+      output: new OutputLog(this.#options.keptOutputBytes),
+      ended: Promise.withResolvers(),
+      timers: [],
+      ending: undefined,
+    }
+    const record: ExecutionRecord = {
+      id: spec.id,
+      release: spec.release,
+      name: spec.name,
+      version: spec.version,
+      runtime: spec.runtime,
+      requester: spec.requester,
+      state: 'queued',
+      allocated: { cpuCores, memoryMb, storageMb, runSeconds },
+      createdAt: new Date(live.since).toISOString(),
+    }
+    this.#live.set(spec.id, live)
+    live.output.state('queued')
+    try {
+      await this.#records.put(record)
+    } catch (error) {
+      this.#live.delete(spec.id)
+      throw error
+    }
+    this.#line.add(live)
+    if (live.ending !== undefined || this.#stopping)
+      this.#end(live, { state: 'lost', reason: 'the daemon was stopped' })
+    this.#limitTime(live, spec.queueSeconds, 'it waited in the queue for its whole time', () =>
+      this.#waits(live),
+    )
+    this.#limitTime(live, spec.totalSeconds, 'its total time was over', () => true)
+    this.#pump()
+    return this.#require(spec.id)
+  }
+
+  #waits(live: Live): boolean {
+    return this.#records.get(live.spec.id)?.state === 'queued'
+  }
+
+  #limitTime(live: Live, seconds: number, reason: string, applies: () => boolean): void {
+    // Node.js fires a timer of more than 2^31 ms at once.
+    const timeoutMs = Math.min(seconds * 1000, 2 ** 31 - 1)
+    live.timers.push(
+      setTimeout(() => {
+        if (applies()) this.#end(live, { state: 'timed-out', reason })
+      }, timeoutMs),
+    )
+  }
+
+  /** Starts whatever fits now; looks again while something waits, because waiting changes the order. */
+  #pump(): void {
+    clearTimeout(this.#pumpTimer)
+    if (this.#stopping) return
+    while (this.#running.size < this.#options.running) {
+      const next = this.#line.next(Date.now(), live => this.#mayStart(live))
+      if (next === undefined) break
+      this.#allocations.take(next.spec.id, next.spec.limits)
+      this.#running.add(next)
+      void this.#run(next)
+    }
+    if (this.#line.length > 0) this.#pumpTimer = setTimeout(() => this.#pump(), 1_000)
+  }
+
+  #mayStart({ spec }: Live): boolean {
+    const same = [...this.#running].filter(({ spec: other }) => other.name === spec.name).length
+    return same < (spec.maxConcurrent ?? Number.POSITIVE_INFINITY) && this.#allocations.fits(spec.limits)
+  }
+
+  #end(live: Live, ending: Ending): void {
+    live.ending ??= ending
+    live.output.hurry()
+    if (this.#line.remove(live)) void this.#finish(live, live.ending)
+    else live.controller.abort(new CatalogError('cancelled', `Execution ${live.spec.id}: ${ending.reason}.`))
+  }
+
+  async #run(live: Live): Promise<void> {
+    let result: Partial<ExecutionRecord> & { readonly state: ExecutionState }
+    try {
+      result = await this.#perform(live)
+    } catch (error) {
+      const failure = toCatalogError(error)
+      result = live.ending ?? { state: 'failed', reason: failure.message, error: failure.toJSON() }
+    }
+    await this.#finish(live, result)
+  }
+
+  async #perform(live: Live): Promise<Partial<ExecutionRecord> & { readonly state: ExecutionState }> {
+    const { spec, controller } = live
+    const { signal } = controller
+    await this.#advance(live, { state: 'fetching' })
+    const staged = await this.#deps.stage(spec, { signal })
+    try {
+      signal.throwIfAborted()
+      await this.#advance(live, { state: 'running', startedAt: new Date().toISOString() })
+      const outcome = await (this.#runtime(spec.runtime) as Runtime).run({
+        ...spec,
+        packageDirectory: staged.directory,
+        onOutput: (stream, bytes) => live.output.append(stream, bytes),
+        signal,
+      })
+      try {
+        return await this.#judge(outcome)
+      } finally {
+        await outcome.dispose()
+      }
+    } finally {
+      await staged.dispose()
+    }
+  }
+
+  async #judge(outcome: RunOutcome): Promise<Partial<ExecutionRecord> & { readonly state: ExecutionState }> {
+    const { exitCode, killedBy, limit, used, outputsDirectory } = outcome
+    const code = exitCode ?? (killedBy === undefined ? undefined : 128 + killedBy)
+    const kept = outputsDirectory === undefined ? undefined : await this.#deps.keepOutputs(outputsDirectory)
+    return {
+      state: code === 0 && limit === undefined ? 'succeeded' : 'failed',
+      ...(code === undefined ? {} : { exitCode: code }),
+      ...(limit === undefined ? {} : { limit, reason: `it reached its limit: ${limit}` }),
+      used,
+      ...(kept === undefined ? {} : { resultRoot: kept.root }),
+    }
+  }
+
+  async #advance(
+    live: Live,
+    change: Partial<ExecutionRecord> & { readonly state: ExecutionState },
+  ): Promise<void> {
+    const record = { ...this.#require(live.spec.id), ...change }
+    live.output.state(record.state)
+    await this.#records.put(record)
+  }
+
+  async #finish(
+    live: Live,
+    result: Partial<ExecutionRecord> & { readonly state: ExecutionState },
+  ): Promise<void> {
+    const { id } = live.spec
+    for (const timer of live.timers) clearTimeout(timer)
+    const stdout = live.output.kept('stdout')
+    const stderr = live.output.kept('stderr')
+    const record: ExecutionRecord = {
+      ...this.#require(id),
+      ...result,
+      endedAt: new Date().toISOString(),
+      stdoutBytes: stdout.total,
+      stderrBytes: stderr.total,
+      stdoutTruncated: stdout.total > stdout.bytes.length,
+      stderrTruncated: stderr.total > stderr.bytes.length,
+    }
+    this.#allocations.release(id)
+    this.#running.delete(live)
+    try {
+      await this.#records.put(record, { stdout: stdout.bytes, stderr: stderr.bytes })
+    } catch (error) {
+      // The answer stands in memory; after a restart the execution counts as lost.
+      this.#deps.log.error({ error, id }, 'an execution ended and its record could not be stored')
+    }
+    live.output.state(record.state)
+    live.output.end()
+    this.#live.delete(id)
+    live.ended.resolve()
+    this.#pump()
+  }
+}

@@ -1,0 +1,33 @@
+// What the network is told of a release that this node holds: its record, its name's head, that this node provides
+// its content, and that it knows the name. Durable in the announcement queue; told, and told again, from there.
+import type { RecordKey } from '../network/router.ts'
+import { nameTopic, type Release } from './resolve.ts'
+
+type Announcement = { readonly kind: 'record'; readonly key: RecordKey } | { readonly kind: 'provide'; readonly cid: string }
+
+export interface AnnounceDeps {
+  readonly announcer: { add(item: Announcement): Promise<void>; remove(item: Announcement): Promise<void> }
+}
+
+export async function announce({ announcer }: AnnounceDeps, { id, statement }: Release): Promise<void> {
+  const { publisher, name, root } = statement
+  await Promise.all([
+    announcer.add({ kind: 'record', key: { kind: 'release', id } }),
+    announcer.add({ kind: 'record', key: { kind: 'head', publisher, name } }),
+    announcer.add({ kind: 'provide', cid: root }),
+    announcer.add({ kind: 'provide', cid: nameTopic(name) }),
+  ])
+}
+
+/** The head and the name stay announced while this node holds another release of the name. */
+export async function withdraw(
+  { announcer }: AnnounceDeps,
+  { id, statement: { publisher, name, root } }: Release,
+  keep: { readonly content: boolean; readonly name: boolean },
+): Promise<void> {
+  await announcer.remove({ kind: 'record', key: { kind: 'release', id } })
+  if (!keep.content) await announcer.remove({ kind: 'provide', cid: root })
+  if (keep.name) return
+  await announcer.remove({ kind: 'record', key: { kind: 'head', publisher, name } })
+  await announcer.remove({ kind: 'provide', cid: nameTopic(name) })
+}

@@ -1,0 +1,28 @@
+// remove: forgets a release here. Its record and, unless another release has the same content, its bytes go; this
+// node stops announcing it. Others who hold it keep it: nothing is recalled from a network.
+import type { ContentStore } from '../assets/content-store.ts'
+import type { Release } from './resolve.ts'
+
+export interface RemoveDeps {
+  readonly store: ContentStore
+  readonly catalogue: {
+    forget(id: string): Promise<boolean>
+    releasesByRoot(root: string): readonly { readonly id: string }[]
+    releasesOf(name: string): readonly { readonly id: string; readonly root: string }[]
+  }
+  /** Takes what concerns the release off the announcement queue. */
+  readonly withdraw: (release: Release, keep: { content: boolean; name: boolean }) => Promise<void>
+}
+
+/** Resolves to the bytes freed. Announcements go first, so that nobody is sent here for what is gone. */
+export async function remove(deps: RemoveDeps, release: Release): Promise<number> {
+  const { root, size, name } = release.statement
+  const others = deps.catalogue.releasesOf(name).filter(({ id }) => id !== release.id)
+  const held = await Promise.all(others.map(other => deps.store.state(other.root)))
+  const shared = deps.catalogue.releasesByRoot(root).some(({ id }) => id !== release.id)
+  await deps.withdraw(release, { content: shared, name: held.some(state => state !== undefined) })
+  await deps.catalogue.forget(release.id)
+  if (shared || (await deps.store.state(root)) === undefined) return 0
+  await deps.store.remove(root)
+  return size
+}

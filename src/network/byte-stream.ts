@@ -1,0 +1,168 @@
+// ByteStream over a libp2p 3 stream: reads on demand from a bounded queue, pauses the other side when the queue is
+// full, holds a writer back until the transport has taken its bytes. It knows no protocol and no connection.
+import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface'
+import { CatalogError } from '../base/errors.ts'
+import type { CallOptions } from '../base/lifecycle.ts'
+import { type ByteStream, maxBufferedBytes, type PeerText } from './host.ts'
+import { ReadQueue } from './read-queue.ts'
+
+/** One `send` at most, so that a large write waits between pieces rather than queueing whole. */
+const pieceBytes = 256 * 1024
+/** A writer goes on while no more than this waits in libp2p's own queue. */
+const queuedBytes = 256 * 1024
+/** How long closing waits for what was written to leave, in milliseconds. */
+const closeTimeoutMs = 5000
+/** How long the other side may take to read the rest and close, once this side has; then the stream is reset. */
+const lingerMs = 30_000
+
+export class Libp2pByteStream implements ByteStream {
+  readonly peer: PeerText
+  readonly #stream: Stream
+  readonly #queue: ReadQueue
+  readonly #ended = new AbortController()
+  #broken: Error | undefined
+
+  constructor(stream: Stream, peer: PeerText) {
+    this.peer = peer
+    this.#stream = stream
+    // Where a transport cannot pause, libp2p cuts the stream at this many unread bytes.
+    stream.maxReadBufferLength = maxBufferedBytes
+    this.#queue = new ReadQueue({ pause: () => this.#pause(), resume: () => this.#resume() })
+    stream.addEventListener('message', this.#onMessage)
+    stream.addEventListener('remoteCloseWrite', this.#onRemoteEnd)
+    stream.addEventListener('end', this.#onRemoteEnd)
+    stream.addEventListener('close', this.#onClose)
+    if (stream.remoteWriteStatus === 'closed') this.#onRemoteEnd()
+    if (stream.status === 'aborted' || stream.status === 'reset') this.abort(this.#failure(undefined))
+    else if (stream.status === 'closed') this.#settle(undefined)
+  }
+
+  /** Fires when the stream is over in both directions, or reset. */
+  get ended(): AbortSignal {
+    return this.#ended.signal
+  }
+
+  read(maxBytes?: number, options?: CallOptions): Promise<Uint8Array | undefined> {
+    return this.#queue.take(maxBytes, options?.signal)
+  }
+
+  async write(bytes: Uint8Array, options: CallOptions = {}): Promise<void> {
+    for (let offset = 0; offset < bytes.byteLength; offset += pieceBytes) {
+      options.signal?.throwIfAborted()
+      this.#send(bytes.subarray(offset, offset + pieceBytes))
+      await this.#untilTaken(options.signal)
+    }
+  }
+
+  async closeWrite(): Promise<void> {
+    if (this.#stream.writeStatus !== 'writable') return
+    try {
+      await this.#stream.close({ signal: AbortSignal.timeout(closeTimeoutMs) })
+    } catch (error) {
+      // What was written could not leave: the other side must not take the rest for the whole.
+      this.abort(error as Error)
+      throw this.#failure(error)
+    }
+  }
+
+  async close(): Promise<void> {
+    // Whatever the other side still sends is of no interest. It may be reading for a while yet: a reset now would
+    // take from it what it has not read.
+    this.#queue.ignore()
+    await this.closeWrite().catch(() => undefined)
+    if (this.#ended.signal.aborted) return
+    const timer = setTimeout(() => this.abort(new CatalogError('timeout', 'The stream was never closed.')), lingerMs)
+    timer.unref()
+    this.#ended.signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
+  }
+
+  abort(error: Error): void {
+    this.#queue.fail(error)
+    try {
+      this.#stream.abort(error)
+    } catch {
+      // A transport that is gone cannot be told; the stream is over either way.
+    }
+    this.#settle(error)
+  }
+
+  #send(piece: Uint8Array): void {
+    try {
+      this.#stream.send(piece)
+    } catch (error) {
+      throw this.#failure(error)
+    }
+  }
+
+  /** Waits for events: libp2p's own `onDrain()` stays resolved after its first drain, so it holds nobody back. */
+  async #untilTaken(signal: AbortSignal | undefined): Promise<void> {
+    const stream = this.#stream
+    while (stream.writeBufferLength > queuedBytes || stream.writableNeedsDrain) {
+      if (stream.writeStatus === 'closed') throw this.#failure(undefined)
+      if (stream.writeBufferLength === 0 && !stream.writableNeedsDrain) return
+      await this.#nextWriteEvent(signal)
+    }
+  }
+
+  #nextWriteEvent(signal: AbortSignal | undefined): Promise<void> {
+    const stream = this.#stream
+    return new Promise((resolve, reject) => {
+      const done = () => {
+        stream.removeEventListener('drain', done)
+        stream.removeEventListener('idle', done)
+        stream.removeEventListener('close', done)
+        signal?.removeEventListener('abort', done)
+        if (signal?.aborted === true) reject(signal.reason)
+        else resolve()
+      }
+      stream.addEventListener('drain', done)
+      stream.addEventListener('idle', done)
+      stream.addEventListener('close', done)
+      signal?.addEventListener('abort', done)
+      if (signal?.aborted === true || stream.status !== 'open') done()
+    })
+  }
+
+  readonly #onMessage = (event: StreamMessageEvent): void => {
+    // One chunk arrives as one array in practice; `subarray` copies only where it is in several.
+    const data = event.data instanceof Uint8Array ? event.data : event.data.subarray()
+    this.#queue.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
+    // Bytes that came with the end of the negotiation are pushed back after libp2p has said `end`.
+    if (this.#stream.remoteWriteStatus === 'closed') this.#onRemoteEnd()
+  }
+
+  /** libp2p says `end` for a stream that broke off too, just before `close` brings the error. */
+  readonly #onRemoteEnd = (): void => {
+    const { status, readBufferLength } = this.#stream
+    if (status !== 'aborted' && status !== 'reset' && readBufferLength === 0) this.#queue.end()
+  }
+
+  readonly #onClose = (event: StreamCloseEvent): void => {
+    const error = event.error === undefined ? undefined : this.#failure(event.error)
+    if (error !== undefined) this.#queue.fail(error)
+    else this.#onRemoteEnd()
+    this.#settle(error)
+  }
+
+  #settle(error: Error | undefined): void {
+    this.#broken ??= error
+    if (!this.#ended.signal.aborted) this.#ended.abort(error ?? new Error('the stream has ended'))
+  }
+
+  #pause(): void {
+    if (this.#stream.readStatus === 'readable' && this.#stream.status === 'open') this.#stream.pause()
+  }
+
+  #resume(): void {
+    if (this.#stream.readStatus === 'paused') this.#stream.resume()
+    if (this.#stream.remoteWriteStatus === 'closed') this.#onRemoteEnd()
+  }
+
+  /** What libp2p threw, as one error that says who and why; our own errors and abort reasons pass through. */
+  #failure(error: unknown): Error {
+    if (error instanceof CatalogError) return error
+    if (this.#broken !== undefined) return this.#broken
+    const reason = error instanceof Error ? error.message : 'it was closed'
+    return new CatalogError('peer-unreachable', `The stream with ${this.peer} broke off: ${reason}.`, {}, error)
+  }
+}

@@ -1,0 +1,43 @@
+// Ends waiting in time: libp2p does not always heed its signal, and a stop must not depend on it.
+
+/** The work, or the signal's reason at once. The work itself goes on until it notices. */
+export function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason as Error)
+    if (signal.aborted) onAbort()
+    signal.addEventListener('abort', onAbort, { once: true })
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
+  })
+}
+
+/** Whether the work ended, well or badly, within the time. */
+export async function settleWithin(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+  const late = Promise.withResolvers<boolean>()
+  const timer = setTimeout(() => late.resolve(false), timeoutMs)
+  const ended = work.then(
+    () => true,
+    () => true,
+  )
+  return Promise.race([ended, late.promise]).finally(() => clearTimeout(timer))
+}
+
+/** The caller's signal, and a timeout. */
+export function withTimeout(signal: AbortSignal | undefined, timeoutMs: number): AbortSignal {
+  const timeout = AbortSignal.timeout(timeoutMs)
+  return signal === undefined ? timeout : AbortSignal.any([signal, timeout])
+}
+
+/** Waits, unless the signal ends it; never throws. The timer does not keep the process alive. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise(resolve => {
+    const done = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, ms)
+    timer.unref()
+    signal.addEventListener('abort', done)
+    if (signal.aborted) done()
+  })
+}

@@ -1,0 +1,358 @@
+// The Host over libp2p 3: QUIC, and TCP + Noise + Yamux beside it, with this network's protocol prefix. It owns the
+// node's life, its connections and the fences round handlers; what the streams carry is its callers' matter.
+//
+// On the wire the protocol `/transfer/1` of the network `main` is `/catalog/main/transfer/1`, negotiated by
+// multistream-select. A peer belongs to the network when it answers `/catalog/<network>/member/1`: it opens with no
+// message, and the answering side closes. Others are disconnected after they are identified.
+import type { Connection, IdentifyResult, Libp2p, PeerId, Stream } from '@libp2p/interface'
+import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { CatalogError, isCatalogError } from '../base/errors.ts'
+import type { CallOptions, Service } from '../base/lifecycle.ts'
+import type { Log } from '../base/log.ts'
+import { Libp2pByteStream } from './byte-stream.ts'
+import { raceAbort, settleWithin, withTimeout } from './deadline.ts'
+import type { ByteStream, ConnectionView, Host, PeerText, ProtocolOptions, StreamHandler } from './host.ts'
+import { type NodeKey, parseNodeKey } from './identity.ts'
+import { InboundStreams } from './inbound-streams.ts'
+import { type OpenDatastore, openDatastore } from './libp2p/datastore.ts'
+import { createNode, isQuic, type ServiceFactories } from './libp2p/node.ts'
+
+export interface HostOptions {
+  /** Multiaddrs to listen on. */
+  readonly listen: readonly string[]
+  /** Names the network: nodes of another name do not talk to each other. Lower case, digits, dashes. */
+  readonly network: string
+  readonly mdns: boolean
+  readonly maxConnections: number
+  /** From one peer at once; a second is normal when both sides dial. */
+  readonly maxConnectionsPerPeer: number
+  /** From one address in a second, and in all while they are being set up. */
+  readonly maxInboundConnectionsPerSecond: number
+  readonly maxPendingInbound: number
+  /** A whole dial, and each of its addresses. */
+  readonly dialTimeoutMs: number
+  readonly addressDialTimeoutMs: number
+  /** Streams that this node opens on one connection at once; QUIC hangs at the 257th. */
+  readonly maxOutboundStreamsPerConnection: number
+  readonly stopTimeoutMs: number
+}
+
+export const defaultHostOptions: HostOptions = {
+  listen: ['/ip4/0.0.0.0/udp/0/quic-v1', '/ip4/0.0.0.0/tcp/0'],
+  network: 'main',
+  mdns: false,
+  // Each costs a few hundred KiB; a DHT of thousands of nodes needs no more neighbours.
+  maxConnections: 256,
+  maxConnectionsPerPeer: 4,
+  // libp2p's own 5 and 10 break a swarm behind one address (a laboratory, a NAT, a test).
+  maxInboundConnectionsPerSecond: 50,
+  maxPendingInbound: 64,
+  dialTimeoutMs: 5000,
+  // Five round trips of TCP and Noise at 300 ms each.
+  addressDialTimeoutMs: 1500,
+  maxOutboundStreamsPerConnection: 128,
+  stopTimeoutMs: 3500,
+}
+
+export interface HostDeps {
+  readonly privateKey: NodeKey
+  /** A directory of its own for the peer store and the DHT; absent: in memory. */
+  readonly datastoreDirectory?: string
+  readonly log: Log
+}
+
+/** An upper bound that libp2p applies before ours; per peer and per connection. */
+const libp2pStreamSlack = 2
+
+export class Libp2pHost implements Host, Service {
+  readonly peer: PeerText
+  readonly #deps: HostDeps
+  readonly #options: HostOptions
+  readonly #streams: InboundStreams
+  readonly #services: ServiceFactories = {}
+  readonly #listeners = new Set<(peer: PeerText, change: 'connected' | 'disconnected') => void>()
+  readonly #members = new Set<PeerText>()
+  #node: Libp2p | undefined
+  #datastore: OpenDatastore | undefined
+  #stopped: Promise<void> | undefined
+
+  constructor(deps: HostDeps, options: Partial<HostOptions> = {}) {
+    this.#deps = deps
+    this.#options = { ...defaultHostOptions, ...options }
+    if (!/^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$/.test(this.#options.network))
+      throw new CatalogError(
+        'invalid-config',
+        `The network name ${JSON.stringify(this.#options.network)} is not lower case letters, digits and dashes.`,
+      )
+    this.peer = peerIdFromPrivateKey(parseNodeKey(deps.privateKey, 'The node key')).toString()
+    this.#streams = new InboundStreams(deps.log)
+    this.handle('/member/1', async stream => stream.close(), { maxInboundPerPeer: 2, maxInbound: 64 })
+  }
+
+  get network(): string {
+    return this.#options.network
+  }
+
+  /** Adds a libp2p service (the DHT) to the node; only before `start`. For this folder alone. */
+  addService(name: string, factory: ServiceFactories[string]): void {
+    if (this.#node !== undefined) throw new Error(`the service ${name} comes after the start`)
+    this.#services[name] = factory
+  }
+
+  async start(): Promise<void> {
+    if (this.#node !== undefined) return
+    const { privateKey, datastoreDirectory, log } = this.#deps
+    this.#stopped = undefined
+    this.#streams.start()
+    this.#datastore = await openDatastore(datastoreDirectory, log)
+    try {
+      const datastore = this.#datastore.datastore
+      const node = await createNode({
+        ...this.#options,
+        privateKey: parseNodeKey(privateKey, 'The node key'),
+        ...(datastore === undefined ? {} : { datastore }),
+        services: this.#services,
+      })
+      this.#listen(node)
+      for (const protocol of this.#streams.protocols) await this.#register(node, protocol)
+      await node.start()
+      this.#node = node
+    } catch (error) {
+      await this.#datastore.close().catch(() => undefined)
+      throw startFailure(error, this.#options.listen)
+    }
+  }
+
+  /** Ends streams, connections and listeners within `stopTimeoutMs`, whatever a transport does. Safe twice. */
+  async stop(): Promise<void> {
+    this.#stopped ??= this.#stop()
+    await this.#stopped
+  }
+
+  async #stop(): Promise<void> {
+    const node = this.#node
+    if (node === undefined) return
+    const deadline = Date.now() + this.#options.stopTimeoutMs
+    const remaining = () => Math.max(100, deadline - Date.now())
+    await this.#streams.stop(500)
+    for (const connection of node.getConnections()) connection.abort(new Error('this node is stopping'))
+    const finished = await settleWithin(Promise.resolve(node.stop()), remaining())
+    if (!finished) this.#deps.log.warn({}, 'the network did not stop in time; leaving it behind')
+    this.#node = undefined
+    await settleWithin(this.#datastore?.close() ?? Promise.resolve(), 500)
+    this.#members.clear()
+  }
+
+  addresses(): string[] {
+    return this.#node?.getMultiaddrs().map(address => address.toString()) ?? []
+  }
+
+  connections(): ConnectionView[] {
+    return (this.#node?.getConnections() ?? [])
+      .filter(connection => connection.status === 'open')
+      .map(connection => {
+        const latency = connection.rtt
+        return {
+          peer: connection.remotePeer.toString(),
+          addresses: [connection.remoteAddr.toString()],
+          transport: isQuic(connection.remoteAddr) ? 'quic' : 'tcp',
+          direction: connection.direction,
+          connectedAt: connection.timeline.open,
+          ...(latency === undefined ? {} : { latencyMs: latency }),
+        }
+      })
+  }
+
+  isConnected(peer: PeerText): boolean {
+    return this.#members.has(peer)
+  }
+
+  handle(protocol: string, handler: StreamHandler, options: ProtocolOptions): void {
+    this.#streams.register(protocol, handler, options)
+    const node = this.#node
+    if (node === undefined) return
+    this.#register(node, protocol).catch(err =>
+      this.#deps.log.error({ protocol, err }, 'a protocol could not be registered'),
+    )
+  }
+
+  async open(peer: PeerText, protocol: string, options: CallOptions = {}): Promise<ByteStream> {
+    const node = this.#running()
+    const signal = withTimeout(options.signal, this.#options.dialTimeoutMs)
+    try {
+      const id = parsePeer(peer)
+      const connection = this.#bestConnection(node, id) ?? (await raceAbort(node.dial(id, { signal }), signal))
+      if (connection.streams.length >= this.#options.maxOutboundStreamsPerConnection)
+        throw new CatalogError('busy', `Too many streams to ${peer} are open; finish some first.`)
+      const stream = await raceAbort(this.#openStream(connection, protocol, signal), signal)
+      return new Libp2pByteStream(stream, peer)
+    } catch (error) {
+      throw dialFailure(error, options.signal, `opening ${protocol} to ${peer}`)
+    }
+  }
+
+  #openStream(connection: Connection, protocol: string, signal: AbortSignal): Promise<Stream> {
+    const limit = this.#options.maxOutboundStreamsPerConnection
+    const opened = connection.newStream([this.#wire(protocol)], { signal, maxOutboundStreams: limit })
+    // A stream that opens after its caller has left is not left open.
+    opened.then(
+      stream => signal.aborted && stream.abort(new Error('nobody waits for it any more')),
+      () => undefined,
+    )
+    return opened
+  }
+
+  async dial(address: string, options: CallOptions = {}): Promise<PeerText> {
+    const node = this.#running()
+    const target = parseAddress(address)
+    const signal = withTimeout(options.signal, this.#options.dialTimeoutMs)
+    try {
+      const connection = await raceAbort(node.dial(target, { signal }), signal)
+      return connection.remotePeer.toString()
+    } catch (error) {
+      throw dialFailure(error, options.signal, `dialling ${address}`)
+    }
+  }
+
+  async disconnect(peer: PeerText): Promise<void> {
+    const node = this.#node
+    if (node === undefined) return
+    const reason = new Error('disconnected')
+    const connections = node.getConnections(parsePeer(peer))
+    // A hang-up would end each stream as if all had been said: the other side must see that it broke off.
+    for (const connection of connections) for (const stream of connection.streams) stream.abort(reason)
+    const signal = AbortSignal.timeout(1000)
+    await raceAbort(node.hangUp(parsePeer(peer), { signal }), signal).catch(() => {
+      for (const connection of connections) connection.abort(reason)
+    })
+  }
+
+  /** The addresses at which the peer says it listens, each with /p2p/…; beyond the port, for known-peers.ts. */
+  async knownAddresses(peer: PeerText): Promise<string[]> {
+    const stored = await this.#running().peerStore.get(parsePeer(peer))
+    return stored.addresses.map(({ multiaddr: address }) => {
+      const text = address.toString()
+      return text.includes('/p2p/') ? text : `${text}/p2p/${peer}`
+    })
+  }
+
+  onPeer(listener: (peer: PeerText, change: 'connected' | 'disconnected') => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  #running(): Libp2p {
+    if (this.#node === undefined)
+      throw new CatalogError('daemon-stopping', 'The network is not running: the node is starting or stopping.')
+    return this.#node
+  }
+
+  #wire(protocol: string): string {
+    return `/catalog/${this.#options.network}${protocol}`
+  }
+
+  #bestConnection(node: Libp2p, peer: PeerId): Connection | undefined {
+    const open = node.getConnections(peer).filter(connection => connection.status === 'open')
+    return open.find(connection => isQuic(connection.remoteAddr)) ?? open[0]
+  }
+
+  async #register(node: Libp2p, protocol: string): Promise<void> {
+    const limit = (this.#streams.optionsOf(protocol)?.maxInboundPerPeer ?? 0) + libp2pStreamSlack
+    await node.handle(
+      this.#wire(protocol),
+      (stream, connection) => {
+        const wrapped = new Libp2pByteStream(stream, connection.remotePeer.toString())
+        return this.#streams.accept(protocol, wrapped)
+      },
+      { maxInboundStreams: limit, maxOutboundStreams: this.#options.maxOutboundStreamsPerConnection },
+    )
+  }
+
+  #listen(node: Libp2p): void {
+    node.addEventListener('connection:open', ({ detail }) => this.#limitConnections(node, detail))
+    node.addEventListener('peer:identify', ({ detail }) => this.#identified(node, detail))
+    node.addEventListener('peer:disconnect', ({ detail }) => {
+      const peer = detail.toString()
+      if (this.#members.delete(peer)) this.#tell(peer, 'disconnected')
+    })
+    if (this.#options.mdns)
+      node.addEventListener('peer:discovery', ({ detail }) => {
+        if (node.getConnections().length >= this.#options.maxConnections / 4) return
+        node.dial(detail.id, { signal: AbortSignal.timeout(this.#options.dialTimeoutMs) }).catch(() => undefined)
+      })
+  }
+
+  #limitConnections(node: Libp2p, connection: Connection): void {
+    if (node.getConnections(connection.remotePeer).length <= this.#options.maxConnectionsPerPeer) return
+    this.#deps.log.debug({ peer: connection.remotePeer.toString() }, 'connection closed: too many from one peer')
+    connection.abort(new Error('too many connections from one peer'))
+  }
+
+  #identified(node: Libp2p, result: IdentifyResult): void {
+    const peer = result.peerId.toString()
+    if (!result.protocols.includes(this.#wire('/member/1'))) {
+      this.#deps.log.warn(
+        { peer, network: this.#options.network, address: result.connection.remoteAddr.toString() },
+        'peer is not of this network; disconnecting',
+      )
+      for (const connection of node.getConnections(result.peerId)) connection.abort(new Error('foreign network'))
+      return
+    }
+    if (this.#members.has(peer) || node.getConnections(result.peerId).length === 0) return
+    this.#members.add(peer)
+    this.#tell(peer, 'connected')
+  }
+
+  #tell(peer: PeerText, change: 'connected' | 'disconnected'): void {
+    for (const listener of this.#listeners)
+      try {
+        listener(peer, change)
+      } catch (err) {
+        this.#deps.log.error({ err, peer, change }, 'a listener for peers failed')
+      }
+  }
+}
+
+function parsePeer(peer: PeerText): PeerId {
+  try {
+    return peerIdFromString(peer)
+  } catch {
+    throw new CatalogError('invalid-request', `${JSON.stringify(peer)} is not a peer id.`)
+  }
+}
+
+function parseAddress(address: string): Multiaddr {
+  try {
+    if (address.length <= 500) return multiaddr(address)
+  } catch {
+    // Told below, with an example.
+  }
+  throw new CatalogError(
+    'invalid-request',
+    `${JSON.stringify(address.slice(0, 100))} is not a multiaddr, for example /ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3….`,
+  )
+}
+
+function dialFailure(error: unknown, signal: AbortSignal | undefined, what: string): unknown {
+  if (signal?.aborted === true) return signal.reason
+  if (isCatalogError(error)) return error
+  const reasons = error instanceof AggregateError ? error.errors : [error]
+  const text = reasons.map(reason => (reason instanceof Error ? reason.message : String(reason))).join('; ')
+  return new CatalogError(
+    'peer-unreachable',
+    `Failed ${what}: ${text || 'no address is known'}. Check that the peer runs and that its address and port are reachable.`,
+    {},
+    error,
+  )
+}
+
+function startFailure(error: unknown, listen: readonly string[]): unknown {
+  const text = error instanceof Error ? error.message : String(error)
+  return new CatalogError(
+    'invalid-config',
+    `The node cannot listen on ${listen.join(', ')}: ${text}. Choose other addresses, or port 0 for any free one.`,
+    {},
+    error,
+  )
+}

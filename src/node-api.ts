@@ -1,0 +1,250 @@
+// What the control socket can ask of a node: each call of control/api.ts as one or two flows, and the views that
+// people and programs see. It owns no state but what is being looked at.
+import { isAbsolute, join } from 'node:path'
+import type { ContentStore } from './assets/content-store.ts'
+import { CatalogError, toCatalogError } from './base/errors.ts'
+import type { CallOptions } from './base/lifecycle.ts'
+import type {
+  AnnouncementState,
+  FetchFailure,
+  FetchRequest,
+  FetchResult,
+  NodeApi,
+  PeerView,
+  ProgressOptions,
+  PublishRequest,
+  PublishResult,
+  ReleaseDetail,
+  ReleaseView,
+  RemoveResult,
+  SearchHit,
+  SearchQuery,
+  Status,
+} from './control/api.ts'
+import { type FetchDeps, type FetchOptions, fetchRelease, writeContent } from './flows/fetch.ts'
+import { type PublishDeps, publish } from './flows/publish.ts'
+import { type RemoveDeps, remove } from './flows/remove.ts'
+import { type Release, type ResolveDeps, resolve } from './flows/resolve.ts'
+import type { Host } from './network/host.ts'
+import type { Catalogue } from './registry/catalogue.ts'
+import type { ReleaseSummary } from './registry/release-summary.ts'
+import type { Search } from './registry/search.ts'
+
+export interface NodeApiDeps {
+  readonly version: string
+  readonly home: string
+  readonly network: string
+  readonly publisher: string
+  readonly host: Host
+  readonly store: ContentStore
+  readonly catalogue: Catalogue
+  readonly search: Search
+  readonly flows: { readonly publish: PublishDeps; readonly fetch: FetchDeps; readonly resolve: ResolveDeps; readonly remove: RemoveDeps }
+  readonly announcements: () => AnnouncementState
+  /** Peers that hold a root, each with whether in whole. */
+  readonly holders: (root: string, options: CallOptions) => Promise<{ peer: string; complete: boolean }[]>
+  readonly executions: ExecutionsApi
+}
+
+/** The execution calls of NodeApi, which execution-api.ts answers. */
+export type ExecutionsApi = Pick<NodeApi, 'execute' | 'followExecution' | 'executions' | 'execution' | 'cancelExecution' | 'result'> & {
+  status(): Promise<Status['execution']>
+  offersExecution(peer: string): boolean
+}
+
+/** How long `show` waits for providers to answer. */
+const holdersMs = 4_000
+
+export function createNodeApi(deps: NodeApiDeps): NodeApi {
+  const { catalogue, store, flows, executions } = deps
+  const startedAt = Date.now()
+  return {
+    status: () => statusOf(deps, startedAt),
+    peers: async () => peersOf(deps),
+    releases: heldOnly => releasesOf(deps, heldOnly),
+    show: (ref, options) => show(deps, ref, options),
+    remove: ref => removeRef(deps, ref),
+    search: query => searchReleases(deps, query),
+    publish: (request, options) => publishPath(deps, request, options),
+    fetch: (request, options) => fetchAll(deps, request, options),
+    file: (id, path, options) => fileOf(deps, id, path, options),
+    announcements: async () => deps.announcements(),
+    execute: (request, options) => executions.execute(request, options),
+    followExecution: (id, options) => executions.followExecution(id, options),
+    executions: () => executions.executions(),
+    execution: id => executions.execution(id),
+    cancelExecution: id => executions.cancelExecution(id),
+    result: (id, request, options) => executions.result(id, request, options),
+  }
+
+  async function statusOf({ host }: NodeApiDeps, since: number): Promise<Status> {
+    const usage = await store.usage()
+    return {
+      version: deps.version,
+      peerId: host.peer,
+      publisher: deps.publisher,
+      network: deps.network,
+      addresses: host.addresses(),
+      home: deps.home,
+      uptimeSeconds: Math.floor((Date.now() - since) / 1000),
+      peers: new Set(host.connections().map(({ peer }) => peer)).size,
+      releases: { known: catalogue.count, held: usage.contents, bytes: usage.completeBytes + usage.partialBytes },
+      freeBytes: usage.freeBytes,
+      announcements: deps.announcements(),
+      execution: await executions.status(),
+      memoryBytes: process.memoryUsage.rss(),
+    }
+  }
+
+  async function removeRef(_: NodeApiDeps, ref: string): Promise<RemoveResult> {
+    // Only what is here can be removed: no network is asked.
+    const release = await resolve({ ...flows.resolve, peers: () => [], router: silentRouter }, ref)
+    const bytesFreed = await remove(flows.remove, release)
+    const { name, version } = release.statement
+    return { id: release.id, name, version, bytesFreed }
+  }
+}
+
+const silentRouter: ResolveDeps['router'] = {
+  putRecord: async () => 0,
+  getRecord: async () => undefined,
+  provide: async () => 0,
+  unprovide: async () => undefined,
+  async *findProviders() {},
+}
+
+function peersOf({ host, executions }: NodeApiDeps): PeerView[] {
+  const views = new Map<string, PeerView>()
+  for (const { peer, addresses, transport, direction, connectedAt, latencyMs } of host.connections()) {
+    const before = views.get(peer)
+    views.set(peer, {
+      peer,
+      addresses: [...(before?.addresses ?? []), ...addresses],
+      transport: before === undefined || transport === 'quic' ? transport : before.transport,
+      direction: before?.direction ?? direction,
+      connectedSeconds: Math.floor((Date.now() - connectedAt) / 1000),
+      ...(latencyMs === undefined ? {} : { latencyMs }),
+      offersExecution: executions.offersExecution(peer),
+    })
+  }
+  return [...views.values()]
+}
+
+async function viewOf({ store }: NodeApiDeps, summary: ReleaseSummary): Promise<ReleaseView> {
+  const { id, name, version, root, size, files, publisher, description, tags, type, category, signedAt } = summary
+  return {
+    ...{ id, name, version, root, size, files, publisher, description, tags, type },
+    ...(category === undefined ? {} : { category }),
+    signedAt: new Date(signedAt).toISOString(),
+    held: (await store.state(root)) ?? 'none',
+  }
+}
+
+async function releasesOf(deps: NodeApiDeps, heldOnly: boolean): Promise<ReleaseView[]> {
+  const views: ReleaseView[] = []
+  for (const { id } of deps.catalogue.list()) {
+    const summary = await deps.catalogue.summary(id)
+    if (summary === undefined) continue
+    const view = await viewOf(deps, summary)
+    if (!heldOnly || view.held !== 'none') views.push(view)
+  }
+  return views
+}
+
+async function show(deps: NodeApiDeps, ref: string, options: CallOptions & { publisher?: string }): Promise<ReleaseDetail> {
+  const release = await resolve(deps.flows.resolve, ref, options)
+  const { statement, signatures } = release
+  const summary = await deps.catalogue.summary(release.id)
+  const head = await deps.catalogue.head(statement.publisher, statement.name)
+  const patience = AbortSignal.timeout(holdersMs)
+  const signal = options.signal === undefined ? patience : AbortSignal.any([options.signal, patience])
+  const state = await deps.store.state(statement.root)
+  const here = state === undefined ? [] : [{ peer: deps.host.peer, complete: state === 'complete' }]
+  return {
+    ...(await viewOf(deps, summary as ReleaseSummary)),
+    ...(statement.manifest === undefined ? {} : { manifest: statement.manifest }),
+    manifestPath: statement.manifestPath,
+    ...(head === undefined ? {} : { sequence: head.statement.sequence }),
+    versions: head?.statement.versions.map(({ version }) => version) ?? [statement.version],
+    algorithms: signatures.map(({ algorithm }) => algorithm),
+    providers: [...here, ...(await deps.holders(statement.root, { signal }))],
+  }
+}
+
+async function searchReleases(deps: NodeApiDeps, query: SearchQuery): Promise<SearchHit[]> {
+  const results = await deps.search.search(query)
+  return Promise.all(results.map(async ({ release, score }) => ({ ...(await viewOf(deps, release)), score })))
+}
+
+async function publishPath(deps: NodeApiDeps, { path }: PublishRequest, options: ProgressOptions): Promise<PublishResult> {
+  requireAbsolute(path)
+  const started = performance.now()
+  const { release, created, warnings } = await publish(deps.flows.publish, path, {
+    signal: options.signal,
+    onProgress: (phase, done, total) => options.onProgress?.({ phase, ...(total > 0 ? { done, total } : {}) }),
+  })
+  const { name, version, root, size, files, publisher } = release.statement
+  return { id: release.id, name, version, root, size, files, publisher, created, warnings, milliseconds: Math.round(performance.now() - started) }
+}
+
+function requireAbsolute(path: string): void {
+  if (!isAbsolute(path)) throw new CatalogError('invalid-request', `The path ${JSON.stringify(path)} is not absolute; requests name absolute paths.`)
+}
+
+/** Several REFs give one result each: one failure does not end the others. */
+async function fetchAll(deps: NodeApiDeps, request: FetchRequest, options: ProgressOptions): Promise<(FetchResult | FetchFailure)[]> {
+  if (request.out !== undefined) requireAbsolute(request.out)
+  if (request.outParent !== undefined) requireAbsolute(request.outParent)
+  if (request.refs.length === 1) return [await fetchOne(deps, request.refs[0] as string, request, options)]
+  const results: (FetchResult | FetchFailure)[] = []
+  for (const ref of request.refs) {
+    try {
+      results.push(await fetchOne(deps, ref, request, options))
+    } catch (error) {
+      options.signal?.throwIfAborted()
+      results.push({ ref, error: toCatalogError(error).toJSON() })
+    }
+  }
+  return results
+}
+
+async function fetchOne(deps: NodeApiDeps, ref: string, request: FetchRequest, options: ProgressOptions): Promise<FetchResult> {
+  const { signal } = options
+  options.onProgress?.({ phase: 'resolve', ref })
+  const release = await resolve(deps.flows.resolve, ref, { signal, publisher: request.publisher })
+  const onProgress: FetchOptions['onProgress'] = (phase, done, total) => options.onProgress?.({ phase, ref, done, total })
+  const { statement } = release
+  options.onProgress?.({ phase: 'find', ref })
+  const fetched = await fetchRelease(deps.flows.fetch, release, { signal, onProgress })
+  const out = outputOf(request, release)
+  const writeMilliseconds = out === undefined ? undefined : await writeContent(deps.flows.fetch, statement.root, out, { signal, onProgress, force: request.force === true })
+  return {
+    ref,
+    id: release.id,
+    ...{ name: statement.name, version: statement.version, root: statement.root, files: statement.files, bytes: statement.size },
+    bytesTransferred: fetched.bytesTransferred,
+    providers: fetched.providers,
+    milliseconds: fetched.milliseconds,
+    ...(writeMilliseconds === undefined ? {} : { writeMilliseconds }),
+    ...(out === undefined ? {} : { out }),
+  }
+}
+
+function outputOf({ out, outParent, refs }: FetchRequest, { statement: { name, version } }: Release): string | undefined {
+  const directory = `${name.replace('/', '-')}-${version}`
+  if (out !== undefined) return refs.length === 1 ? out : join(out, directory)
+  return outParent === undefined ? undefined : join(outParent, directory)
+}
+
+async function fileOf(deps: NodeApiDeps, ref: string, path: string, options: CallOptions) {
+  const release = await resolve(deps.flows.resolve, ref, options)
+  const { index } = await fetchRelease(deps.flows.fetch, release, options)
+  const entry = index.entries.find(each => each.path === path)
+  if (entry?.kind !== 'file') {
+    const { name, version } = release.statement
+    throw new CatalogError('no-such-file', `${name}@${version} has no file ${JSON.stringify(path)}.`, { id: release.id, path })
+  }
+  const { root } = release.statement
+  const read = (offset: number, length: number) => deps.store.read(root, entry.offset + offset, length, options)
+  return { size: entry.size, mode: entry.mode, read }
+}

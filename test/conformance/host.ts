@@ -1,0 +1,249 @@
+// What every Host must do, whatever carries its streams.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type ByteStream, type Host, maxBufferedBytes } from '../../src/network/host.ts'
+
+export interface HostPair {
+  /** Two running hosts of one network that have not met. */
+  readonly a: Host
+  readonly b: Host
+  stop(): Promise<void>
+}
+
+const limits = { maxInboundPerPeer: 4, maxInbound: 8 }
+const bytes = (text: string) => new TextEncoder().encode(text)
+
+export async function readAll(stream: ByteStream): Promise<Buffer> {
+  const chunks: Uint8Array[] = []
+  for (let chunk = await stream.read(); chunk !== undefined; chunk = await stream.read()) chunks.push(chunk)
+  return Buffer.concat(chunks)
+}
+
+/** Waits until it is so, for at most five seconds. */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 5000
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error('it did not come about within 5 s')
+    await sleep(10)
+  }
+}
+
+export function hostConformance(name: string, makePair: () => Promise<HostPair>): void {
+  describe(`${name} is a Host`, () => {
+    let pair: HostPair
+    let a: Host
+    let b: Host
+
+    beforeEach(async () => {
+      pair = await makePair()
+      ;({ a, b } = pair)
+    })
+    afterEach(() => pair.stop())
+
+    const meet = async () => {
+      expect(await a.dial(b.addresses()[0] as string)).toBe(b.peer)
+      await until(() => a.isConnected(b.peer) && b.isConnected(a.peer))
+    }
+
+    test('addresses name the peer', () => {
+      expect(b.addresses().length).toBeGreaterThan(0)
+      for (const address of b.addresses()) expect(address).toMatch(new RegExp(`/p2p/${b.peer}$`))
+    })
+
+    test('both sides see a connection come and go', async () => {
+      const seen: string[] = []
+      a.onPeer((peer, change) => seen.push(`a ${peer === b.peer} ${change}`))
+      const unsubscribe = b.onPeer((peer, change) => seen.push(`b ${peer === a.peer} ${change}`))
+      await meet()
+      expect(a.connections().map(view => [view.peer, view.direction])).toEqual([[b.peer, 'outbound']])
+      expect(b.connections().map(view => [view.peer, view.direction])).toEqual([[a.peer, 'inbound']])
+      unsubscribe()
+      await a.disconnect(b.peer)
+      await until(() => !a.isConnected(b.peer) && !b.isConnected(a.peer))
+      expect(seen.sort()).toEqual(['a true connected', 'a true disconnected', 'b true connected'])
+    })
+
+    test('bytes arrive in order, and each side ends its own direction', async () => {
+      b.handle(
+        '/upper/1',
+        async stream => {
+          expect(stream.peer).toBe(a.peer)
+          const text = (await readAll(stream)).toString()
+          await stream.write(bytes(text.toUpperCase()))
+        },
+        limits,
+      )
+      await meet()
+      const stream = await a.open(b.peer, '/upper/1')
+      await stream.write(bytes('half '))
+      await stream.write(bytes('closed'))
+      await stream.closeWrite()
+      expect((await readAll(stream)).toString()).toBe('HALF CLOSED')
+      await stream.close()
+    })
+
+    test('a read gives at most what was asked for', async () => {
+      b.handle('/ten/1', async stream => stream.write(bytes('0123456789')), limits)
+      await meet()
+      const stream = await a.open(b.peer, '/ten/1')
+      expect(Buffer.from((await stream.read(4)) as Uint8Array).toString()).toBe('0123')
+      expect(Buffer.from((await stream.read(3)) as Uint8Array).toString()).toBe('456')
+      expect((await readAll(stream)).toString()).toBe('789')
+      expect(await stream.read()).toBeUndefined()
+    })
+
+    test('several megabytes cross in both directions at once', async () => {
+      b.handle(
+        '/echo/1',
+        async stream => {
+          for (let chunk = await stream.read(); chunk !== undefined; chunk = await stream.read())
+            await stream.write(chunk)
+        },
+        limits,
+      )
+      await meet()
+      const stream = await a.open(b.peer, '/echo/1')
+      const sent = Buffer.alloc(6 * 1024 * 1024 + 17, 'abcdefg')
+      const writing = stream.write(sent).then(() => stream.closeWrite())
+      expect((await readAll(stream)).equals(sent)).toBe(true)
+      await writing
+    })
+
+    test('a sender whose reader does not read is held back, and goes on when it does', async () => {
+      const gate = Promise.withResolvers<void>()
+      const received = Promise.withResolvers<number>()
+      b.handle(
+        '/slow/1',
+        async stream => {
+          await gate.promise
+          received.resolve((await readAll(stream)).byteLength)
+        },
+        limits,
+      )
+      await meet()
+      const stream = await a.open(b.peer, '/slow/1')
+      const piece = new Uint8Array(256 * 1024)
+      const total = 64
+      let sent = 0
+      const writing = (async () => {
+        for (; sent < total; sent++) await stream.write(piece)
+        await stream.closeWrite()
+      })()
+      await sleep(500)
+      expect(sent * piece.byteLength).toBeLessThanOrEqual(2 * maxBufferedBytes)
+      gate.resolve()
+      await writing
+      expect(await received.promise).toBe(total * piece.byteLength)
+    })
+
+    test('a reset is an error at the other side, never an end', async () => {
+      b.handle(
+        '/reset/1',
+        async stream => {
+          await stream.write(bytes('part'))
+          await stream.read(1)
+          stream.abort(new Error('no more'))
+        },
+        limits,
+      )
+      await meet()
+      const stream = await a.open(b.peer, '/reset/1')
+      expect(Buffer.from((await stream.read()) as Uint8Array).toString()).toBe('part')
+      await stream.write(bytes('.')).catch(() => undefined)
+      await expect(stream.read()).rejects.toMatchObject({ code: 'peer-unreachable' })
+    })
+
+    test('a handler that throws ends its own stream only', async () => {
+      b.handle('/throws/1', async () => Promise.reject(new Error('broken handler')), limits)
+      b.handle('/fine/1', async stream => stream.write(bytes('fine')), limits)
+      await meet()
+      const broken = await a.open(b.peer, '/throws/1')
+      await expect(readAll(broken)).rejects.toMatchObject({ code: 'peer-unreachable' })
+      expect((await readAll(await a.open(b.peer, '/fine/1'))).toString()).toBe('fine')
+    })
+
+    test("a handler's signal fires when its stream is gone", async () => {
+      const fired = Promise.withResolvers<void>()
+      b.handle(
+        '/watch/1',
+        async (_stream, { signal }) => {
+          await new Promise(resolve => signal.addEventListener('abort', resolve))
+          fired.resolve()
+        },
+        limits,
+      )
+      await meet()
+      const stream = await a.open(b.peer, '/watch/1')
+      await stream.write(bytes('x'))
+      await sleep(50)
+      stream.abort(new Error('changed my mind'))
+      await fired.promise
+    })
+
+    test('streams over the limit of one peer are reset; others go on', async () => {
+      b.handle('/held/1', async stream => void (await readAll(stream)), { maxInboundPerPeer: 2, maxInbound: 8 })
+      await meet()
+      const streams = await Promise.all(
+        [1, 2, 3, 4].map(async () => {
+          const stream = await a.open(b.peer, '/held/1')
+          await stream.write(bytes('x')).catch(() => undefined)
+          return stream
+        }),
+      )
+      const outcomes = streams.map(stream =>
+        stream.read(1, { signal: AbortSignal.timeout(700) }).then(
+          () => 'ended',
+          error => (error.name === 'TimeoutError' ? 'open' : 'reset'),
+        ),
+      )
+      expect((await Promise.all(outcomes)).sort()).toEqual(['open', 'open', 'reset', 'reset'])
+      for (const stream of streams) stream.abort(new Error('done'))
+    })
+
+    test('a read ends with its signal, and the stream can still be used', async () => {
+      b.handle(
+        '/late/1',
+        async stream => {
+          await stream.read()
+          await stream.write(bytes('late'))
+        },
+        limits,
+      )
+      await meet()
+      const stream = await a.open(b.peer, '/late/1')
+      const reason = new Error('not waiting')
+      await expect(stream.read(undefined, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+      await expect(stream.read(undefined, { signal: AbortSignal.timeout(30) })).rejects.toMatchObject({
+        name: 'TimeoutError',
+      })
+      await stream.write(bytes('go'))
+      expect((await readAll(stream)).toString()).toBe('late')
+    })
+
+    test('a protocol that nobody handles, and a peer that is not there, are errors in time', async () => {
+      await meet()
+      const unknown = a.open(b.peer, '/unheard-of/1').then(async stream => {
+        await stream.write(bytes('x'))
+        return readAll(stream)
+      })
+      await expect(unknown).rejects.toMatchObject({ code: 'peer-unreachable' })
+      await expect(a.dial('nonsense')).rejects.toMatchObject({ code: 'invalid-request' })
+      await b.disconnect(a.peer)
+      await pair.stop()
+      await expect(a.open(b.peer, '/unheard-of/1')).rejects.toMatchObject({
+        code: expect.stringMatching(/^(peer-unreachable|daemon-stopping)$/),
+      })
+    })
+
+    test('a connection that goes away breaks its streams', async () => {
+      b.handle('/long/1', async stream => void (await readAll(stream)), limits)
+      await meet()
+      const stream = await a.open(b.peer, '/long/1')
+      await stream.write(bytes('x'))
+      const reading = stream.read()
+      await b.disconnect(a.peer)
+      await expect(reading).rejects.toMatchObject({ code: 'peer-unreachable' })
+      await expect(stream.write(bytes('y'))).rejects.toMatchObject({ code: 'peer-unreachable' })
+    })
+  })
+}
