@@ -2,7 +2,7 @@
 // leading outside. The same rules hold on publish and on fetch.
 import { CatalogError } from '../base/errors.ts'
 
-export const entryPathLimits = { maxBytes: 4096, maxNameBytes: 255 } as const
+export const entryPathLimits = { maxBytes: 4096, maxNameBytes: 255, maxDepth: 100 } as const
 
 /** Byte order of the UTF-8 forms; JavaScript's own order compares UTF-16 units and differs beyond U+FFFF. */
 export function comparePaths(a: string, b: string): number {
@@ -26,7 +26,10 @@ export function checkEntryPath(path: string): string {
     throw refuse(`it is longer than ${entryPathLimits.maxBytes} bytes`)
   if (path.includes('\0')) throw refuse('it contains a NUL byte')
   if (path.startsWith('/')) throw refuse('it is absolute')
-  for (const name of path.split('/')) {
+  const names = path.split('/')
+  // Checks of a path against the entries above it cost its depth: a hostile index must not make that thousands.
+  if (names.length > entryPathLimits.maxDepth) throw refuse(`it is more than ${entryPathLimits.maxDepth} directories deep`)
+  for (const name of names) {
     if (name === '' || name === '.' || name === '..') throw refuse(`it has the part ${JSON.stringify(name)}`)
     if (Buffer.byteLength(name) > entryPathLimits.maxNameBytes)
       throw refuse(`a part is longer than ${entryPathLimits.maxNameBytes} bytes`)

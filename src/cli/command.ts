@@ -49,7 +49,7 @@ export interface Carriers {
     home: string
     network?: string
   }): Promise<{ peerId: string; publisher: string; home: string }>
-  /** Runs until a signal ends it. */
-  daemon(options: { home: string; flags: ConfigFlags }): Promise<unknown>
+  /** Runs until a signal ends it; resolves with the exit code. */
+  daemon(options: { home: string; flags: ConfigFlags }): Promise<number>
   demo(options: { json: boolean; keep: boolean }): Promise<number>
 }

@@ -10,5 +10,5 @@ const { runCommandLine } = await import('./program.ts')
 await runCommandLine(process.argv.slice(2), {
   init: async options => (await import('../init.ts')).initHome(options),
   daemon: async options => (await import('../daemon.ts')).runDaemon(options),
-  demo: async options => (await import('../demo/demo.ts')).runDemo(options),
+  demo: async options => (await import('./demo.ts')).runDemo(options),
 })

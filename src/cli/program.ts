@@ -18,18 +18,19 @@ export async function runCommandLine(args: readonly string[], carriers: Carriers
     execute: false,
     operands: [] as readonly string[],
   }
+  let code: number | undefined
+  const program = buildProgram(async (command, operands, options) => {
+    failure.execute = command.name === 'execute'
+    failure.operands = operands
+    code = await runCommand(command, operands, options, carriers)
+  })
   try {
-    let code: number | undefined = 0
-    const program = buildProgram(async (command, operands, options) => {
-      failure.execute = command.name === 'execute'
-      failure.operands = operands
-      code = await runCommand(command, operands, options, carriers)
-    })
     failure.execute = args.find(arg => !arg.startsWith('-')) === 'execute'
     await program.parseAsync(args, { from: 'user' })
     process.exitCode = code ?? 0
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return
+    if (thrown instanceof CommanderError && thrown.code === 'commander.help') return program.outputHelp()
     const error = thrown instanceof CommanderError ? usageError(thrown) : toCatalogError(thrown)
     const text = failure.json
       ? JSON.stringify({ error: error.toJSON() })
@@ -109,10 +110,6 @@ function buildProgram(start: Start): Commander {
   for (const [heading, group] of commandGroups)
     for (const command of group) addCommand(program, command, start).configureOutput(quiet).helpGroup(heading)
   addHelp(program)
-  program.action((_options, self: Commander) => {
-    const [word] = self.args
-    if (word === undefined) process.stdout.write(program.helpInformation())
-  })
   return program
 }
 
@@ -154,7 +151,7 @@ function parseNumber(text: string): number {
 }
 
 function addHelp(program: Commander): void {
-  program
+  const help = program
     .command('help')
     .helpGroup('The shell:')
     .summary('help on a command, or on exit-codes')
@@ -171,6 +168,7 @@ function addHelp(program: Commander): void {
           `There is no help on ${JSON.stringify(topic)}. \`catalog help\` lists the commands.`,
         )
     })
+  addOptions(help, globalOptions)
 }
 
 /** Each code, what it means, and the errors that end with it. */

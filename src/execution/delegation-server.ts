@@ -1,8 +1,10 @@
 // The executing side of delegation (delegation-protocol.ts): answers other nodes' questions about executions here.
 // Whether this node runs anything for others is its operator's word; who may see an execution is who submitted it.
+
+import type { z } from 'zod'
 import { CatalogError, toCatalogError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
-import { type Message, encodeFrame, FrameReader } from '../network/frames.ts'
+import { encodeFrame, FrameReader, type Message } from '../network/frames.ts'
 import type { ByteStream, Host } from '../network/host.ts'
 import {
   checked,
@@ -15,7 +17,6 @@ import {
   type submitSchema,
 } from './delegation-protocol.ts'
 import type { ExecutionRecord, Executor } from './executor.ts'
-import type { z } from 'zod'
 
 export interface Submission {
   readonly id: string
@@ -66,17 +67,27 @@ export class DelegationServer {
     const question = checked(questionSchema, message, stream.peer)
     try {
       if (question.op === 'follow') await this.#follow(stream, question.id, ended)
-      else await stream.write(encodeFrame(await this.#answer(stream.peer, question, reader, signal)), { signal })
+      else
+        await stream.write(encodeFrame(await this.#answer(stream.peer, question, reader, signal)), { signal })
     } catch (error) {
       if (ended.aborted) throw error
       const failure = toCatalogError(error)
-      if (failure.code === 'internal') this.#deps.log.error({ peer: stream.peer, op: question.op, error: failure.message }, 'a delegated request failed')
+      if (failure.code === 'internal')
+        this.#deps.log.error(
+          { peer: stream.peer, op: question.op, error: failure.message },
+          'a delegated request failed',
+        )
       await stream.write(encodeFrame(errorMessage(failure)), { signal })
     }
     await stream.close()
   }
 
-  async #answer(peer: string, question: Exclude<Question, { op: 'follow' }>, reader: FrameReader, signal: AbortSignal): Promise<Message> {
+  async #answer(
+    peer: string,
+    question: Exclude<Question, { op: 'follow' }>,
+    reader: FrameReader,
+    signal: AbortSignal,
+  ): Promise<Message> {
     switch (question.op) {
       case 'offer':
         return { ...(await this.#deps.offer(question)) }
@@ -90,13 +101,21 @@ export class DelegationServer {
     }
   }
 
-  async #submit(peer: string, question: z.infer<typeof submitSchema>, reader: FrameReader, signal: AbortSignal): Promise<ExecutionRecord> {
+  async #submit(
+    peer: string,
+    question: z.infer<typeof submitSchema>,
+    reader: FrameReader,
+    signal: AbortSignal,
+  ): Promise<ExecutionRecord> {
     const input = await reader.bytes(question.input, { signal })
     const known = this.#deps.executor.get(question.id)
     // Asked twice, because the first answer was lost on its way: it runs once.
     if (known !== undefined) return this.#own(peer, question.id)
     const { id, release, args, env, runSeconds } = question
-    return this.#deps.submit({ id, release, args, env, input, ...(runSeconds === undefined ? {} : { runSeconds }) }, peer)
+    return this.#deps.submit(
+      { id, release, args, env, input, ...(runSeconds === undefined ? {} : { runSeconds }) },
+      peer,
+    )
   }
 
   #own(peer: string, id: string): ExecutionRecord {
@@ -111,7 +130,11 @@ export class DelegationServer {
     for await (const event of this.#deps.executor.follow(id, { signal })) {
       if ('bytes' in event)
         for (let at = 0; at < event.bytes.byteLength; at += delegationLimits.maxPieceBytes)
-          await this.#send(stream, { stream: event.stream, bytes: event.bytes.subarray(at, at + delegationLimits.maxPieceBytes) }, signal)
+          await this.#send(
+            stream,
+            { stream: event.stream, bytes: event.bytes.subarray(at, at + delegationLimits.maxPieceBytes) },
+            signal,
+          )
       else if ('state' in event) await this.#send(stream, { state: event.state }, signal)
       else await this.#send(stream, { stream: event.stream, lost: event.lost }, signal)
     }
@@ -120,7 +143,9 @@ export class DelegationServer {
   }
 
   async #send(stream: ByteStream, message: Message, signal: AbortSignal): Promise<void> {
-    await stream.write(encodeFrame(message), { signal: AbortSignal.any([signal, AbortSignal.timeout(60_000)]) })
+    await stream.write(encodeFrame(message), {
+      signal: AbortSignal.any([signal, AbortSignal.timeout(60_000)]),
+    })
   }
 }
 

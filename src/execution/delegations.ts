@@ -1,18 +1,25 @@
 // The requesting side of delegation (delegation-protocol.ts): hands executions to other nodes and mirrors them
 // here, so that state, logs and result are answered by this node as if it ran them, also after a restart.
 import { z } from 'zod'
+import type { Demand } from '../assets/demand.ts'
 import { CatalogError, isCatalogError, toCatalogError } from '../base/errors.ts'
 import type { KeyValue } from '../base/key-value.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import { encodeFrame, FrameReader, type Message } from '../network/frames.ts'
 import type { ByteStream, Host } from '../network/host.ts'
-import type { Demand } from '../assets/demand.ts'
-import { checked, delegationLimits, executeProtocol, type Offer, offerSchema, throwAnswered } from './delegation-protocol.ts'
+import {
+  checked,
+  delegationLimits,
+  executeProtocol,
+  type Offer,
+  offerSchema,
+  throwAnswered,
+} from './delegation-protocol.ts'
 import type { Submission } from './delegation-server.ts'
-import type { ExecutionFollowed, ExecutionRecord, ExecutionState } from './executor.ts'
 import { OutputLog } from './executor/output-log.ts'
 import { ExecutionRecords } from './executor/records.ts'
+import type { ExecutionFollowed, ExecutionRecord, ExecutionState } from './executor.ts'
 
 /** A record kept here of an execution elsewhere; `requester` is this node. */
 export type DelegatedRecord = ExecutionRecord & { readonly peer: string }
@@ -47,8 +54,15 @@ const viewSchema = z.object({
   limit: z.enum(['memory', 'time', 'output', 'processes', 'storage']).optional(),
   reason: z.string().max(4000).optional(),
   error: z.record(z.string(), z.unknown()).optional(),
-  allocated: z.object({ cpuCores: z.number(), memoryMb: z.number(), storageMb: z.number(), runSeconds: z.number() }),
-  used: z.object({ cpuSeconds: z.number().optional(), memoryMb: z.number().optional(), wallSeconds: z.number() }).optional(),
+  allocated: z.object({
+    cpuCores: z.number(),
+    memoryMb: z.number(),
+    storageMb: z.number(),
+    runSeconds: z.number(),
+  }),
+  used: z
+    .object({ cpuSeconds: z.number().optional(), memoryMb: z.number().optional(), wallSeconds: z.number() })
+    .optional(),
   startedAt: z.string().max(64).optional(),
   endedAt: z.string().max(64).optional(),
   resultRoot: z.string().max(100).optional(),
@@ -77,7 +91,8 @@ export class Delegations {
   /** Takes up what an earlier daemon was following. */
   async start(): Promise<void> {
     await this.#records.load()
-    for (const record of this.#records.all()) if (record.endedAt === undefined) this.#follow(record as DelegatedRecord)
+    for (const record of this.#records.all())
+      if (record.endedAt === undefined) this.#follow(record as DelegatedRecord)
   }
 
   /** The executions go on at their nodes. */
@@ -87,7 +102,12 @@ export class Delegations {
   }
 
   /** Whether a peer would run it; undefined when it does not answer in time. */
-  async askOffer(peer: string, runtime: string, demand: Demand, options: CallOptions = {}): Promise<Offer | undefined> {
+  async askOffer(
+    peer: string,
+    runtime: string,
+    demand: Demand,
+    options: CallOptions = {},
+  ): Promise<Offer | undefined> {
     const patience = AbortSignal.timeout(this.#options.offerMs)
     const signal = options.signal === undefined ? patience : AbortSignal.any([patience, options.signal])
     try {
@@ -103,13 +123,25 @@ export class Delegations {
    * Hands an execution to a peer; resolves once it is on record there and here.
    * @throws CatalogError what the peer answers, `peer-unreachable`
    */
-  async submit(peer: string, submission: Submission, about: { name: string; version: string; runtime: string }, options: CallOptions = {}): Promise<DelegatedRecord> {
+  async submit(
+    peer: string,
+    submission: Submission,
+    about: { name: string; version: string; runtime: string },
+    options: CallOptions = {},
+  ): Promise<DelegatedRecord> {
     const { input, ...rest } = submission
     const patience = AbortSignal.timeout(delegationLimits.submitMs)
     const signal = options.signal === undefined ? patience : AbortSignal.any([patience, options.signal])
     const view = await this.#ask(peer, { op: 'submit', ...rest, input: input.byteLength }, signal, input)
     const record = this.#mirror(
-      { ...about, id: submission.id, release: submission.release, peer, requester: this.#host.peer, createdAt: new Date().toISOString() },
+      {
+        ...about,
+        id: submission.id,
+        release: submission.release,
+        peer,
+        requester: this.#host.peer,
+        createdAt: new Date().toISOString(),
+      },
       view,
     )
     await this.#records.put(record)
@@ -147,18 +179,29 @@ export class Delegations {
   async logs(id: string): Promise<{ stdout: Uint8Array; stderr: Uint8Array }> {
     this.#require(id)
     const live = this.#live.get(id)
-    if (live !== undefined) return { stdout: live.output.kept('stdout').bytes, stderr: live.output.kept('stderr').bytes }
-    return { stdout: await this.#records.output('stdout', id), stderr: await this.#records.output('stderr', id) }
+    if (live !== undefined)
+      return { stdout: live.output.kept('stdout').bytes, stderr: live.output.kept('stderr').bytes }
+    return {
+      stdout: await this.#records.output('stdout', id),
+      stderr: await this.#records.output('stderr', id),
+    }
   }
 
   #require(id: string): DelegatedRecord {
     const record = this.get(id)
-    if (record === undefined) throw new CatalogError('no-such-execution', `There is no execution ${id} on this node.`, { id })
+    if (record === undefined)
+      throw new CatalogError('no-such-execution', `There is no execution ${id} on this node.`, { id })
     return record
   }
 
   /** What the executing node says of an execution, under what this node knows of it. */
-  #mirror(known: Pick<DelegatedRecord, 'id' | 'release' | 'name' | 'version' | 'runtime' | 'peer' | 'requester' | 'createdAt'>, answer: Message): DelegatedRecord {
+  #mirror(
+    known: Pick<
+      DelegatedRecord,
+      'id' | 'release' | 'name' | 'version' | 'runtime' | 'peer' | 'requester' | 'createdAt'
+    >,
+    answer: Message,
+  ): DelegatedRecord {
     throwAnswered(answer, known.peer)
     const view = checked(viewSchema, parseJson(answer['view']), known.peer)
     return { ...known, ...JSON.parse(JSON.stringify(view)), id: known.id }
@@ -209,19 +252,27 @@ export class Delegations {
   ): Promise<DelegatedRecord> {
     const seen = { stdout: 0, stderr: 0, states: 0 }
     const signal = this.#stopping.signal
-    return this.#withStream(record.peer, AbortSignal.any([signal, AbortSignal.timeout(24 * 3600 * 1000)]), async (stream, reader) => {
-      await stream.write(encodeFrame({ op: 'follow', id: record.id }), { signal })
-      await stream.closeWrite()
-      for (;;) {
-        const message = await reader.message(delegationLimits.maxAnswerBytes, { signal })
-        if (message === undefined) throw new CatalogError('peer-unreachable', `The node ${record.peer} stopped answering.`, { peer: record.peer })
-        heard()
-        if ('view' in message || 'error' in message) return this.#mirror(record, message)
-        const name = message['stream']
-        if (name === 'stdout' || name === 'stderr') await this.#takeOutput(message, name, seen, mirror.received, output)
-        else if (++seen.states > mirror.states) await this.#takeState(record, message, mirror, output)
-      }
-    })
+    return this.#withStream(
+      record.peer,
+      AbortSignal.any([signal, AbortSignal.timeout(24 * 3600 * 1000)]),
+      async (stream, reader) => {
+        await stream.write(encodeFrame({ op: 'follow', id: record.id }), { signal })
+        await stream.closeWrite()
+        for (;;) {
+          const message = await reader.message(delegationLimits.maxAnswerBytes, { signal })
+          if (message === undefined)
+            throw new CatalogError('peer-unreachable', `The node ${record.peer} stopped answering.`, {
+              peer: record.peer,
+            })
+          heard()
+          if ('view' in message || 'error' in message) return this.#mirror(record, message)
+          const name = message['stream']
+          if (name === 'stdout' || name === 'stderr')
+            await this.#takeOutput(message, name, seen, mirror.received, output)
+          else if (++seen.states > mirror.states) await this.#takeState(record, message, mirror, output)
+        }
+      },
+    )
   }
 
   async #takeOutput(
@@ -239,7 +290,12 @@ export class Delegations {
     if (fresh.byteLength > 0) await output.append(name, fresh)
   }
 
-  async #takeState(record: DelegatedRecord, message: Message, mirror: { states: number }, output: OutputLog<ExecutionState>): Promise<void> {
+  async #takeState(
+    record: DelegatedRecord,
+    message: Message,
+    mirror: { states: number },
+    output: OutputLog<ExecutionState>,
+  ): Promise<void> {
     const parsed = viewSchema.shape.state.safeParse(message['state'])
     mirror.states += 1
     // The final state comes with the view, and is told once that is durable here.
@@ -256,13 +312,18 @@ export class Delegations {
       if (input !== undefined && input.byteLength > 0) await stream.write(input, { signal })
       await stream.closeWrite()
       const answer = await reader.message(delegationLimits.maxAnswerBytes, { signal })
-      if (answer === undefined) throw new CatalogError('peer-unreachable', `The node ${peer} did not answer.`, { peer })
+      if (answer === undefined)
+        throw new CatalogError('peer-unreachable', `The node ${peer} did not answer.`, { peer })
       throwAnswered(answer, peer)
       return answer
     })
   }
 
-  async #withStream<T>(peer: string, signal: AbortSignal, use: (stream: ByteStream, reader: FrameReader) => Promise<T>): Promise<T> {
+  async #withStream<T>(
+    peer: string,
+    signal: AbortSignal,
+    use: (stream: ByteStream, reader: FrameReader) => Promise<T>,
+  ): Promise<T> {
     const stream = await this.#host.open(peer, executeProtocol, { signal })
     try {
       const result = await use(stream, new FrameReader(stream))

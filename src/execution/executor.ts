@@ -198,10 +198,7 @@ export class Executor {
     if (this.#stopping)
       throw new CatalogError('daemon-stopping', `Cannot execute ${what}: the node is stopping.`)
     if (!/^[A-Za-z0-9_-]{1,64}$/.test(spec.id) || this.#records.get(spec.id) !== undefined)
-      throw new CatalogError(
-        'invalid-request',
-        `Cannot execute ${what}: ${spec.id} is no new execution id.`,
-      )
+      throw new CatalogError('invalid-request', `Cannot execute ${what}: ${spec.id} is no new execution id.`)
     const over = overCeiling(spec.limits, this.#options.ceiling)
     if (over !== undefined)
       throw new CatalogError(

@@ -101,7 +101,8 @@ export class Announcer implements Service {
   async start(): Promise<void> {
     if (this.#stopping !== undefined) return
     Object.assign(this.#counts, { waiting: 0, announced: 0, failing: 0 })
-    for await (const [, value] of this.#deps.records.entries({ prefix: itemPrefix })) this.#count(decode(value), 1)
+    for await (const [, value] of this.#deps.records.entries({ prefix: itemPrefix }))
+      this.#count(decode(value), 1)
     this.#stopping = new AbortController()
     this.#fill()
   }
@@ -188,7 +189,9 @@ export class Announcer implements Service {
   async #next(): Promise<string | undefined> {
     for (let name = this.#urgent.shift(); name !== undefined; name = this.#urgent.shift())
       if (!this.#running.has(name) && (await this.#read(name)) !== undefined) return name
-    return (await this.#nextOfSweep()) ?? (await this.#nextDue(retryPrefix)) ?? (await this.#nextDue(againPrefix))
+    return (
+      (await this.#nextOfSweep()) ?? (await this.#nextDue(retryPrefix)) ?? (await this.#nextDue(againPrefix))
+    )
   }
 
   async #nextOfSweep(): Promise<string | undefined> {
@@ -223,11 +226,15 @@ export class Announcer implements Service {
   async #lookAhead(): Promise<void> {
     const first = async (prefix: string) => {
       let dueAt: number | undefined
-      for await (const key of this.#deps.records.keys({ prefix, limit: 1 })) dueAt = parseIndexKey(key, prefix).dueAt
+      for await (const key of this.#deps.records.keys({ prefix, limit: 1 }))
+        dueAt = parseIndexKey(key, prefix).dueAt
       return dueAt
     }
     this.#oldestDueMs = await first(retryPrefix)
-    const next = Math.min(this.#oldestDueMs ?? Number.POSITIVE_INFINITY, (await first(againPrefix)) ?? Number.POSITIVE_INFINITY)
+    const next = Math.min(
+      this.#oldestDueMs ?? Number.POSITIVE_INFINITY,
+      (await first(againPrefix)) ?? Number.POSITIVE_INFINITY,
+    )
     if (this.#running.size < this.#options.concurrency) this.#sleepUntil(next)
   }
 
@@ -278,7 +285,12 @@ export class Announcer implements Service {
     if (!told) {
       const { retryMs, maxRetryMs } = this.#options
       const delay = Math.min(maxRetryMs, retryMs * 2 ** Math.min(item.failures, 20))
-      return { dueAt: now + jitter(delay), triedAt: now, failures: item.failures + 1, announced: item.announced }
+      return {
+        dueAt: now + jitter(delay),
+        triedAt: now,
+        failures: item.failures + 1,
+        announced: item.announced,
+      }
     }
     const { recordIntervalMs, providerIntervalMs } = this.#options
     const interval = announcement.kind === 'record' ? recordIntervalMs : providerIntervalMs
@@ -338,7 +350,9 @@ function parseIndexKey(key: string, prefix: string): { dueAt: number; name: stri
 }
 
 function nameOf(announcement: Announcement): string {
-  return announcement.kind === 'provide' ? `provide/${announcement.cid}` : `record${recordKeyText(announcement.key)}`
+  return announcement.kind === 'provide'
+    ? `provide/${announcement.cid}`
+    : `record${recordKeyText(announcement.key)}`
 }
 
 function parseName(name: string): Announcement | undefined {

@@ -20,6 +20,7 @@ export class Libp2pByteStream implements ByteStream {
   readonly #stream: Stream
   readonly #queue: ReadQueue
   readonly #ended = new AbortController()
+  #finished = false
   #broken: Error | undefined
 
   constructor(stream: Stream, peer: PeerText) {
@@ -29,12 +30,11 @@ export class Libp2pByteStream implements ByteStream {
     stream.maxReadBufferLength = maxBufferedBytes
     this.#queue = new ReadQueue({ pause: () => this.#pause(), resume: () => this.#resume() })
     stream.addEventListener('message', this.#onMessage)
-    stream.addEventListener('remoteCloseWrite', this.#onRemoteEnd)
+    stream.addEventListener('remoteCloseWrite', this.#onRemoteCloseWrite)
     stream.addEventListener('end', this.#onRemoteEnd)
     stream.addEventListener('close', this.#onClose)
-    if (stream.remoteWriteStatus === 'closed') this.#onRemoteEnd()
-    if (stream.status === 'aborted' || stream.status === 'reset') this.abort(this.#failure(undefined))
-    else if (stream.status === 'closed') this.#settle(undefined)
+    if (stream.status !== 'open') this.abort(this.#failure(undefined))
+    else if (stream.remoteWriteStatus === 'closed') this.#onRemoteCloseWrite()
   }
 
   /** Fires when the stream is over in both directions, or reset. */
@@ -71,7 +71,10 @@ export class Libp2pByteStream implements ByteStream {
     this.#queue.ignore()
     await this.closeWrite().catch(() => undefined)
     if (this.#ended.signal.aborted) return
-    const timer = setTimeout(() => this.abort(new CatalogError('timeout', 'The stream was never closed.')), lingerMs)
+    const timer = setTimeout(
+      () => this.abort(new CatalogError('timeout', 'The stream was never closed.')),
+      lingerMs,
+    )
     timer.unref()
     this.#ended.signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
   }
@@ -128,17 +131,25 @@ export class Libp2pByteStream implements ByteStream {
     const data = event.data instanceof Uint8Array ? event.data : event.data.subarray()
     this.#queue.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
     // Bytes that came with the end of the negotiation are pushed back after libp2p has said `end`.
-    if (this.#stream.remoteWriteStatus === 'closed') this.#onRemoteEnd()
+    this.#onRemoteEnd()
   }
 
-  /** libp2p says `end` for a stream that broke off too, just before `close` brings the error. */
+  /** The other side said that this is all: only then is an end an end. */
+  readonly #onRemoteCloseWrite = (): void => {
+    this.#finished = true
+    this.#onRemoteEnd()
+  }
+
+  /** libp2p says `end` for streams that broke off too, just before `close`, and throws away what waits in it. */
   readonly #onRemoteEnd = (): void => {
     const { status, readBufferLength } = this.#stream
-    if (status !== 'aborted' && status !== 'reset' && readBufferLength === 0) this.#queue.end()
+    const broken = status === 'aborted' || status === 'reset'
+    if (this.#finished && !broken && readBufferLength === 0) this.#queue.end()
   }
 
   readonly #onClose = (event: StreamCloseEvent): void => {
-    const error = event.error === undefined ? undefined : this.#failure(event.error)
+    // A TCP connection that ends (its process was killed) closes its streams without an error.
+    const error = event.error !== undefined || !this.#finished ? this.#failure(event.error) : undefined
     if (error !== undefined) this.#queue.fail(error)
     else this.#onRemoteEnd()
     this.#settle(error)
@@ -162,7 +173,12 @@ export class Libp2pByteStream implements ByteStream {
   #failure(error: unknown): Error {
     if (error instanceof CatalogError) return error
     if (this.#broken !== undefined) return this.#broken
-    const reason = error instanceof Error ? error.message : 'it was closed'
-    return new CatalogError('peer-unreachable', `The stream with ${this.peer} broke off: ${reason}.`, {}, error)
+    const reason = error instanceof Error ? error.message : 'the connection ended'
+    return new CatalogError(
+      'peer-unreachable',
+      `The stream with ${this.peer} broke off: ${reason}.`,
+      {},
+      error,
+    )
   }
 }

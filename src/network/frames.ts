@@ -47,7 +47,8 @@ export class FrameReader {
     try {
       value = decodeCbor(await this.bytes(length, options), maxBytes, 'A message')
     } catch (error) {
-      if (error instanceof CatalogError && error.code === 'bad-record') throw malformed(this.#stream, error.message)
+      if (error instanceof CatalogError && error.code === 'bad-record')
+        throw malformed(this.#stream, error.message)
       throw error
     }
     if (value === null || typeof value !== 'object' || Array.isArray(value) || value instanceof Uint8Array)
@@ -72,7 +73,8 @@ export class FrameReader {
   /** Between 1 and `maxBytes` bytes; none when `maxBytes` is 0. */
   async #some(maxBytes: number, options?: CallOptions): Promise<Uint8Array> {
     if (maxBytes === 0) return new Uint8Array(0)
-    if (!(await this.#fill(options))) throw malformed(this.#stream, 'the stream ended in the middle of a message')
+    if (!(await this.#fill(options)))
+      throw malformed(this.#stream, 'the stream ended in the middle of a message')
     const piece = this.#chunk.subarray(0, maxBytes)
     this.#chunk = this.#chunk.subarray(piece.byteLength)
     return piece
@@ -105,7 +107,9 @@ export class FrameReader {
 }
 
 const malformed = (stream: ByteStream, what: string) =>
-  new CatalogError('bad-peer-message', `The peer ${stream.peer} broke the protocol: ${what}.`, { peer: stream.peer })
+  new CatalogError('bad-peer-message', `The peer ${stream.peer} broke the protocol: ${what}.`, {
+    peer: stream.peer,
+  })
 
 /** Fields of a message, checked; each throws `bad-peer-message`. */
 export function naturalField(message: Message, field: string, max = Number.MAX_SAFE_INTEGER): number {

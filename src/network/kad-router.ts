@@ -5,13 +5,13 @@
 // provider key is the SHA-256 multihash of the CID's text, because kad-dht reads the key as a CIDv0 and refuses every
 // other hash. A record is refused where it is stored unless its key is ours, its size within `maxRecordBytes`, the
 // validator passes it, and nothing better is stored under its key; what one peer or publisher places is bounded.
-import { type KadDHTComponents, MessageType, type QueryEvent, Record as KadRecord } from '@libp2p/kad-dht'
+import { type KadDHTComponents, Record as KadRecord, MessageType, type QueryEvent } from '@libp2p/kad-dht'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import { CID } from 'multiformats/cid'
 import * as Digest from 'multiformats/hashes/digest'
-import type { CidText } from '../base/cid.ts'
 import { equalBytes } from '../base/cbor.ts'
+import type { CidText } from '../base/cid.ts'
 import { CatalogError } from '../base/errors.ts'
 import { sha256 } from '../base/hash.ts'
 import type { CallOptions, Service } from '../base/lifecycle.ts'
@@ -22,7 +22,7 @@ import { BoundedDatastore, type BoundedDatastoreOptions, type RecordRules } from
 import { type KadOptions, kadService } from './kad/service.ts'
 import type { Libp2pHost } from './libp2p-host.ts'
 import { headNamespace, parseRecordKey, recordKeyBytes, releaseNamespace } from './record-key.ts'
-import type { RecordKey, Router, RecordValidator } from './router.ts'
+import type { RecordKey, RecordValidator, Router } from './router.ts'
 
 export interface KadRouterOptions extends Omit<KadOptions, 'network'>, BoundedDatastoreOptions {
   readonly maxRecordBytes: number
@@ -133,7 +133,9 @@ export class KadRouter implements Router, Service {
   async start(): Promise<void> {
     await this.#datastore?.load()
     this.#sweeper = setInterval(() => {
-      this.#datastore?.sweep().catch(err => this.#deps.log.warn({ err }, 'expired records could not be removed'))
+      this.#datastore
+        ?.sweep()
+        .catch(err => this.#deps.log.warn({ err }, 'expired records could not be removed'))
     }, sweepIntervalMs)
     this.#sweeper.unref()
   }
@@ -179,9 +181,16 @@ export class KadRouter implements Router, Service {
       options.signal?.throwIfAborted()
       // One stale or hostile replica ends kad-dht's query; what the others said is checked and worth the same.
       if (values.length === 0 && signal.aborted)
-        throw new CatalogError('timeout', `Nobody answered for the record in ${this.#options.timeoutMs} ms.`, {}, error)
+        throw new CatalogError(
+          'timeout',
+          `Nobody answered for the record in ${this.#options.timeoutMs} ms.`,
+          {},
+          error,
+        )
     }
-    return values[values.length === 1 ? 0 : this.#best(bytes, values)]
+    const best = values[this.#best(bytes, values)]
+    // Datastore and transport may give a Buffer: callers get what the port says.
+    return best === undefined ? undefined : new Uint8Array(best)
   }
 
   /** Collects the values that passed the validator until the lookup ends; corrections go on behind the caller's back. */
@@ -250,7 +259,9 @@ export class KadRouter implements Router, Service {
 
   /** So that the provider can be dialled when the caller opens a stream to it. */
   async #learn(peer: PeerId, addresses: { toString(): string }[]): Promise<void> {
-    const multiaddrs = addresses.slice(0, this.#options.maxAddressesPerPeer).map(text => multiaddr(text.toString()))
+    const multiaddrs = addresses
+      .slice(0, this.#options.maxAddressesPerPeer)
+      .map(text => multiaddr(text.toString()))
     if (multiaddrs.length > 0) await this.#peerStore?.merge(peer, { multiaddrs }).catch(() => undefined)
   }
 

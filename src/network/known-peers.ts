@@ -2,8 +2,9 @@
 // worked, kept across restarts. It dials them while there are few connections, with backoff; nobody waits for it.
 //
 // KeyValue: `peer/<peer id>` → JSON {"addresses":[…], "lastSeen": ms}, at most `maxPeers` entries.
-import type { CallOptions, Service } from '../base/lifecycle.ts'
+
 import type { KeyValue } from '../base/key-value.ts'
+import type { CallOptions, Service } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import { pause, settleWithin, withTimeout } from './deadline.ts'
 import type { Host, PeerText } from './host.ts'
@@ -83,7 +84,10 @@ export class KnownPeers implements Service {
   async start(): Promise<void> {
     if (this.#loop !== undefined) return
     this.#stopping = new AbortController()
-    for await (const [key, value] of this.#deps.records.entries({ prefix, limit: this.#options.maxPeers * 2 })) {
+    for await (const [key, value] of this.#deps.records.entries({
+      prefix,
+      limit: this.#options.maxPeers * 2,
+    })) {
       const peer = parsePeer(value, this.#options.maxAddressesPerPeer)
       if (peer === undefined) await this.#deps.records.delete(key)
       else this.#peers.set(key.slice(prefix.length), peer)
@@ -154,7 +158,9 @@ export class KnownPeers implements Service {
   ): Promise<void> {
     for (const address of candidate.addresses)
       try {
-        const peer = await this.#deps.host.dial(address, { signal: withTimeout(signal, this.#options.dialTimeoutMs) })
+        const peer = await this.#deps.host.dial(address, {
+          signal: withTimeout(signal, this.#options.dialTimeoutMs),
+        })
         if (candidate.peer === undefined) this.#bootstrapPeers.set(address, peer)
         // Not forgotten yet: a foreign node answers too and is disconnected, again and again, until it backs off.
         this.#postpone(candidate.name)
@@ -164,7 +170,8 @@ export class KnownPeers implements Service {
         this.#tell(candidate, address, err)
       }
     const failures = this.#postpone(candidate.name)
-    if (candidate.peer !== undefined && failures >= this.#options.maxFailures) await this.#forget(candidate.peer)
+    if (candidate.peer !== undefined && failures >= this.#options.maxFailures)
+      await this.#forget(candidate.peer)
   }
 
   /** One warning for each bootstrap address; what is repeated or only remembered is for debugging. */
@@ -196,7 +203,10 @@ export class KnownPeers implements Service {
       .flatMap(view => view.addresses)
     const said = (await host.knownAddresses?.(peer).catch(() => [])) ?? []
     const known = this.#peers.get(peer)?.addresses ?? []
-    const addresses = [...new Set([...dialled, ...said, ...known])].slice(0, this.#options.maxAddressesPerPeer)
+    const addresses = [...new Set([...dialled, ...said, ...known])].slice(
+      0,
+      this.#options.maxAddressesPerPeer,
+    )
     if (addresses.length === 0) return
     const entry = { addresses, lastSeen: Date.now() }
     this.#peers.set(peer, entry)
@@ -222,7 +232,8 @@ function parsePeer(bytes: Uint8Array, maxAddresses: number): KnownPeer | undefin
   try {
     const value = JSON.parse(new TextDecoder().decode(bytes)) as Partial<KnownPeer>
     const addresses = value.addresses?.filter(address => typeof address === 'string').slice(0, maxAddresses)
-    if (addresses === undefined || addresses.length === 0 || typeof value.lastSeen !== 'number') return undefined
+    if (addresses === undefined || addresses.length === 0 || typeof value.lastSeen !== 'number')
+      return undefined
     return { addresses, lastSeen: value.lastSeen }
   } catch {
     return undefined

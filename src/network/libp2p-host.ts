@@ -36,6 +36,8 @@ export interface HostOptions {
   /** Streams that this node opens on one connection at once; QUIC hangs at the 257th. */
   readonly maxOutboundStreamsPerConnection: number
   readonly stopTimeoutMs: number
+  /** Peers whose addresses are kept; anyone can become one by connecting. */
+  readonly maxStoredPeers: number
 }
 
 export const defaultHostOptions: HostOptions = {
@@ -53,6 +55,7 @@ export const defaultHostOptions: HostOptions = {
   addressDialTimeoutMs: 1500,
   maxOutboundStreamsPerConnection: 128,
   stopTimeoutMs: 3500,
+  maxStoredPeers: 2000,
 }
 
 export interface HostDeps {
@@ -61,6 +64,8 @@ export interface HostDeps {
   readonly datastoreDirectory?: string
   readonly log: Log
 }
+
+const sweepIntervalMs = 10 * 60_000
 
 /** An upper bound that libp2p applies before ours; per peer and per connection. */
 const libp2pStreamSlack = 2
@@ -74,6 +79,7 @@ export class Libp2pHost implements Host, Service {
   readonly #listeners = new Set<(peer: PeerText, change: 'connected' | 'disconnected') => void>()
   readonly #members = new Set<PeerText>()
   #node: Libp2p | undefined
+  #sweeper: NodeJS.Timeout | undefined
   #datastore: OpenDatastore | undefined
   #stopped: Promise<void> | undefined
 
@@ -118,6 +124,10 @@ export class Libp2pHost implements Host, Service {
       for (const protocol of this.#streams.protocols) await this.#register(node, protocol)
       await node.start()
       this.#node = node
+      this.#sweeper = setInterval(() => {
+        this.#forgetPeers(node).catch(err => log.warn({ err }, 'old peers could not be forgotten'))
+      }, sweepIntervalMs)
+      this.#sweeper.unref()
     } catch (error) {
       await this.#datastore.close().catch(() => undefined)
       throw startFailure(error, this.#options.listen)
@@ -133,6 +143,7 @@ export class Libp2pHost implements Host, Service {
   async #stop(): Promise<void> {
     const node = this.#node
     if (node === undefined) return
+    clearInterval(this.#sweeper)
     const deadline = Date.now() + this.#options.stopTimeoutMs
     const remaining = () => Math.max(100, deadline - Date.now())
     await this.#streams.stop(500)
@@ -182,7 +193,8 @@ export class Libp2pHost implements Host, Service {
     const signal = withTimeout(options.signal, this.#options.dialTimeoutMs)
     try {
       const id = parsePeer(peer)
-      const connection = this.#bestConnection(node, id) ?? (await raceAbort(node.dial(id, { signal }), signal))
+      const connection =
+        this.#bestConnection(node, id) ?? (await raceAbort(node.dial(id, { signal }), signal))
       if (connection.streams.length >= this.#options.maxOutboundStreamsPerConnection)
         throw new CatalogError('busy', `Too many streams to ${peer} are open; finish some first.`)
       const stream = await raceAbort(this.#openStream(connection, protocol, signal), signal)
@@ -244,7 +256,10 @@ export class Libp2pHost implements Host, Service {
 
   #running(): Libp2p {
     if (this.#node === undefined)
-      throw new CatalogError('daemon-stopping', 'The network is not running: the node is starting or stopping.')
+      throw new CatalogError(
+        'daemon-stopping',
+        'The network is not running: the node is starting or stopping.',
+      )
     return this.#node
   }
 
@@ -279,13 +294,28 @@ export class Libp2pHost implements Host, Service {
     if (this.#options.mdns)
       node.addEventListener('peer:discovery', ({ detail }) => {
         if (node.getConnections().length >= this.#options.maxConnections / 4) return
-        node.dial(detail.id, { signal: AbortSignal.timeout(this.#options.dialTimeoutMs) }).catch(() => undefined)
+        node
+          .dial(detail.id, { signal: AbortSignal.timeout(this.#options.dialTimeoutMs) })
+          .catch(() => undefined)
       })
+  }
+
+  /** libp2p keeps every peer it ever met until somebody asks for it. */
+  async #forgetPeers(node: Libp2p): Promise<void> {
+    const absent: PeerId[] = []
+    await node.peerStore.forEach(peer => {
+      if (node.getConnections(peer.id).length === 0 && !peer.id.equals(node.peerId)) absent.push(peer.id)
+    })
+    const surplus = absent.length - this.#options.maxStoredPeers
+    for (const peer of absent.slice(0, Math.max(0, surplus))) await node.peerStore.delete(peer)
   }
 
   #limitConnections(node: Libp2p, connection: Connection): void {
     if (node.getConnections(connection.remotePeer).length <= this.#options.maxConnectionsPerPeer) return
-    this.#deps.log.debug({ peer: connection.remotePeer.toString() }, 'connection closed: too many from one peer')
+    this.#deps.log.debug(
+      { peer: connection.remotePeer.toString() },
+      'connection closed: too many from one peer',
+    )
     connection.abort(new Error('too many connections from one peer'))
   }
 
@@ -296,7 +326,8 @@ export class Libp2pHost implements Host, Service {
         { peer, network: this.#options.network, address: result.connection.remoteAddr.toString() },
         'peer is not of this network; disconnecting',
       )
-      for (const connection of node.getConnections(result.peerId)) connection.abort(new Error('foreign network'))
+      for (const connection of node.getConnections(result.peerId))
+        connection.abort(new Error('foreign network'))
       return
     }
     if (this.#members.has(peer) || node.getConnections(result.peerId).length === 0) return

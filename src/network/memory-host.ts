@@ -117,7 +117,10 @@ export class MemoryHost implements Host {
     options.signal?.throwIfAborted()
     const peer = /^\/memory\/([^/]+)(?:\/p2p\/([^/]+))?$/.exec(address)?.[1]
     if (peer === undefined)
-      throw new CatalogError('invalid-request', `${JSON.stringify(address)} is not an address of a memory host.`)
+      throw new CatalogError(
+        'invalid-request',
+        `${JSON.stringify(address)} is not an address of a memory host.`,
+      )
     this.#connect(peer)
     return peer
   }
@@ -126,7 +129,10 @@ export class MemoryHost implements Host {
     options.signal?.throwIfAborted()
     const remote = this.#connect(peer)
     if (remote.#streams.optionsOf(protocol) === undefined)
-      throw new CatalogError('peer-unreachable', `Failed opening ${protocol} to ${peer}: it does not speak it.`)
+      throw new CatalogError(
+        'peer-unreachable',
+        `Failed opening ${protocol} to ${peer}: it does not speak it.`,
+      )
     const [here, there] = MemoryStream.pair(this.peer, peer, this.#network)
     this.#join(peer, here)
     remote.#join(this.peer, there)

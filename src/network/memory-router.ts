@@ -5,7 +5,7 @@ import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { PeerText } from './host.ts'
 import { recordKeyText } from './record-key.ts'
-import type { RecordKey, Router, RecordSelector, RecordValidator } from './router.ts'
+import type { RecordKey, RecordSelector, RecordValidator, Router } from './router.ts'
 
 const maxRecordBytes = 128 * 1024
 
@@ -54,7 +54,10 @@ export class MemoryRouter implements Router {
   async putRecord(key: RecordKey, value: Uint8Array, options: CallOptions = {}): Promise<number> {
     options.signal?.throwIfAborted()
     if (value.byteLength > maxRecordBytes)
-      throw new CatalogError('too-large', `The record is ${value.byteLength} bytes; peers accept ${maxRecordBytes}.`)
+      throw new CatalogError(
+        'too-large',
+        `The record is ${value.byteLength} bytes; peers accept ${maxRecordBytes}.`,
+      )
     this.#store(this.#self, key, value)
     let accepted = 0
     for (const member of this.#routing.others(this.#self.peer))
@@ -71,7 +74,11 @@ export class MemoryRouter implements Router {
   #store(member: Member, key: RecordKey, value: Uint8Array): void {
     const text = recordKeyText(key)
     const stored = member.records.get(text)
-    if (stored !== undefined && Buffer.compare(stored, value) !== 0 && member.select(key, [stored, value]) === 0)
+    if (
+      stored !== undefined &&
+      Buffer.compare(stored, value) !== 0 &&
+      member.select(key, [stored, value]) === 0
+    )
       throw new CatalogError('stale-record', 'The record is older than the one that is stored here.')
     member.records.set(text, value.slice())
   }

@@ -75,7 +75,12 @@ export class ReadQueue {
   #pack(chunk: Uint8Array): void {
     const last = this.#chunks.at(-1)
     const end = last === undefined ? 0 : last.byteOffset + last.byteLength
-    if (last !== undefined && this.#open !== undefined && last.buffer === this.#open.buffer && end + chunk.byteLength <= packBytes) {
+    if (
+      last !== undefined &&
+      this.#open !== undefined &&
+      last.buffer === this.#open.buffer &&
+      end + chunk.byteLength <= packBytes
+    ) {
       this.#open.set(chunk, end)
       this.#chunks[this.#chunks.length - 1] = this.#open.subarray(last.byteOffset, end + chunk.byteLength)
       return

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { cidOf } from '../../src/base/cid.ts'
 import { CatalogError } from '../../src/base/errors.ts'
-import type { RecordKey, Router, RecordSelector, RecordValidator } from '../../src/network/router.ts'
+import type { RecordKey, RecordSelector, RecordValidator, Router } from '../../src/network/router.ts'
 
 export interface RouterNode {
   readonly peer: string
@@ -28,9 +28,16 @@ export const validate: RecordValidator = async (key, value) => {
 }
 
 export const select: RecordSelector = (_key, values) =>
-  values.reduce((best, value, i) => (sequenceOf(value) > sequenceOf(values[best] as Uint8Array) ? i : best), 0)
+  values.reduce(
+    (best, value, i) => (sequenceOf(value) > sequenceOf(values[best] as Uint8Array) ? i : best),
+    0,
+  )
 
-export const headKey = (name = 'acme/word-count'): RecordKey => ({ kind: 'head', publisher: 'zTestPublisher', name })
+export const headKey = (name = 'acme/word-count'): RecordKey => ({
+  kind: 'head',
+  publisher: 'zTestPublisher',
+  name,
+})
 
 export async function providersOf(router: Router, cid: string): Promise<string[]> {
   const found: string[] = []

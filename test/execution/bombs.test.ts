@@ -33,8 +33,7 @@ const python: readonly Bomb[] = [
   {
     name: 'forks without end, each in a session of its own',
     limit: 'processes',
-    program:
-      'import os\nwhile True:\n  try:\n    if os.fork() == 0: os.setsid()\n  except OSError: pass',
+    program: 'import os\nwhile True:\n  try:\n    if os.fork() == 0: os.setsid()\n  except OSError: pass',
   },
   {
     name: 'starts threads without end',
@@ -50,7 +49,8 @@ const python: readonly Bomb[] = [
   {
     name: 'takes memory on the heap, slowly',
     limit: 'memory',
-    program: 'import time\nkept = []\nwhile True:\n  kept.append(bytearray(b"x") * (4 << 20))\n  time.sleep(0.02)',
+    program:
+      'import time\nkept = []\nwhile True:\n  kept.append(bytearray(b"x") * (4 << 20))\n  time.sleep(0.02)',
   },
   {
     name: 'takes memory by mmap',
@@ -111,7 +111,8 @@ const python: readonly Bomb[] = [
   {
     name: 'nests directories without end',
     limit: 'storage',
-    program: 'import os\nos.chdir("/scratch")\nfor _ in range(3000):\n  os.mkdir("d" * 200)\n  os.chdir("d" * 200)\nimport time; time.sleep(60)',
+    program:
+      'import os\nos.chdir("/scratch")\nfor _ in range(3000):\n  os.mkdir("d" * 200)\n  os.chdir("d" * 200)\nimport time; time.sleep(60)',
   },
   {
     name: 'floods standard output',
@@ -165,7 +166,8 @@ test.skipIf(!root)('processor time is bounded by the cores asked for [needs root
 })
 
 test('a payload that stays within its limits is told of none', async () => {
-  const program = 'kept = bytearray(b"x") * (24 << 20); open("/scratch/x", "wb").write(b"x" * (6 << 20)); print("ok")'
+  const program =
+    'kept = bytearray(b"x") * (24 << 20); open("/scratch/x", "wb").write(b"x" * (6 << 20)); print("ok")'
   const { outcome, stdout } = await bench.run(bench.python, { 'main.py': program })
   expect(stdout).toBe('ok\n')
   expect(outcome).toMatchObject({ exitCode: 0 })

@@ -8,8 +8,8 @@ import wabtInit from 'wabt'
 import { silentLog } from '../../src/base/log.ts'
 import { PythonRuntime } from '../../src/execution/python-runtime.ts'
 import type { RunLimits, RunOutcome, RunRequest, Runtime } from '../../src/execution/runtime.ts'
-import { defaultSandboxOptions, Sandbox, type SandboxOptions } from '../../src/execution/sandbox.ts'
 import { UidSlots } from '../../src/execution/sandbox/uid-slots.ts'
+import { defaultSandboxOptions, Sandbox, type SandboxOptions } from '../../src/execution/sandbox.ts'
 import { homeTag, StagingArea, stagingRoot } from '../../src/execution/staging.ts'
 import { WasmRuntime } from '../../src/execution/wasm-runtime.ts'
 
@@ -53,9 +53,8 @@ export class Bench {
     this.wasm = new WasmRuntime({ sandbox: this.sandbox })
   }
 
-  static async start(options: Partial<SandboxOptions> = {}): Promise<Bench> {
-    const home = await mkdtemp(join(tmpdir(), 'catalog-home-'))
-    const bench = new Bench(home, options)
+  static async start(options: Partial<SandboxOptions> = {}, home?: string): Promise<Bench> {
+    const bench = new Bench(home ?? (await mkdtemp(join(tmpdir(), 'catalog-home-'))), options)
     await bench.sandbox.start()
     return bench
   }

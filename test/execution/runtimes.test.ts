@@ -112,7 +112,10 @@ describe('python', () => {
       { sandbox: bench.sandbox },
       { interpreter: '/usr/bin/python9', ownMemoryMb: 32 },
     )
-    expect(await runtime.probe()).toEqual({ ok: false, reason: expect.stringContaining('apt-get install python3') })
+    expect(await runtime.probe()).toEqual({
+      ok: false,
+      reason: expect.stringContaining('apt-get install python3'),
+    })
     await expect(bench.run(runtime, { 'main.py': '' })).rejects.toMatchObject({ code: 'runtime-unavailable' })
   })
 })
@@ -122,7 +125,11 @@ describe('wasm', () => {
     const ran = await bench.run(
       bench.wasm,
       { 'bin/echo.wasm': await assemble(echoModule) },
-      { args: ['one', 'two'], env: { MODE: 'plain', NODE_OPTIONS: '--nonsense' }, input: Buffer.from('hello') },
+      {
+        args: ['one', 'two'],
+        env: { MODE: 'plain', NODE_OPTIONS: '--nonsense' },
+        input: Buffer.from('hello'),
+      },
     )
     expect(ran.stderr).toBe('')
     expect(ran.outcome).toMatchObject({ exitCode: 7 })
@@ -146,13 +153,16 @@ describe('wasm', () => {
   })
 
   test('what is no module is refused before anything starts', async () => {
-    await expect(bench.run(bench.wasm, { 'm.wasm': 'not wasm' })).rejects.toMatchObject({ code: 'not-executable' })
+    await expect(bench.run(bench.wasm, { 'm.wasm': 'not wasm' })).rejects.toMatchObject({
+      code: 'not-executable',
+    })
   })
 })
 
 describe('outputs', () => {
   test('are handed back, and gone once disposed of', async () => {
-    const program = 'import os; os.makedirs("/scratch/out/deep"); open("/scratch/out/deep/r.txt", "w").write("42")'
+    const program =
+      'import os; os.makedirs("/scratch/out/deep"); open("/scratch/out/deep/r.txt", "w").write("42")'
     const { outcome } = await bench.run(bench.python, { 'main.py': program }, { outputs: 'out' })
     const directory = outcome.outputsDirectory ?? ''
     expect(await readdir(directory)).toEqual(['deep'])

@@ -136,12 +136,18 @@ describe('Announcer', () => {
     let running = 0
     let most = 0
     const router = {
-      putRecord: async (key: RecordKey, _bytes: Uint8Array, options?: { signal?: AbortSignal | undefined }) => {
+      putRecord: async (
+        key: RecordKey,
+        _bytes: Uint8Array,
+        options?: { signal?: AbortSignal | undefined },
+      ) => {
         most = Math.max(most, ++running)
         try {
           await sleep(5)
           if (key.kind === 'head' && key.name === 'hangs')
-            await new Promise((_, reject) => options?.signal?.addEventListener('abort', () => reject(options.signal?.reason)))
+            await new Promise((_, reject) =>
+              options?.signal?.addEventListener('abort', () => reject(options.signal?.reason)),
+            )
           if (key.kind === 'head' && key.name === 'fails') throw new Error('refused')
           return 1
         } finally {

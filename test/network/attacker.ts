@@ -1,7 +1,7 @@
 // A hostile member of the network: plain libp2p and kad-dht without any of our rules, for tests.
 import { identify } from '@libp2p/identify'
 import type { Libp2p, Stream } from '@libp2p/interface'
-import { kadDHT, MessageType, passthroughMapper, Record as KadRecord } from '@libp2p/kad-dht'
+import { Record as KadRecord, kadDHT, MessageType, passthroughMapper } from '@libp2p/kad-dht'
 import { noise } from '@libp2p/noise'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { ping } from '@libp2p/ping'
@@ -73,7 +73,10 @@ export class Attacker {
   }
 
   async #request(to: string, message: object): Promise<boolean> {
-    const options = { signal: AbortSignal.timeout(5000), path: { index: -1, queued: 0, running: 0, total: 0 } }
+    const options = {
+      signal: AbortSignal.timeout(5000),
+      path: { index: -1, queued: 0, running: 0, total: 0 },
+    }
     for await (const event of this.#dht.network.sendRequest(peerIdFromString(to), message, options))
       if (event.name === 'PEER_RESPONSE') return true
     return false
@@ -84,10 +87,16 @@ export class Attacker {
       type: MessageType.ADD_PROVIDER,
       key: multihash,
       providers: [
-        { id: this.node.peerId.toMultihash().bytes, multiaddrs: addresses.map(text => multiaddr(text).bytes) },
+        {
+          id: this.node.peerId.toMultihash().bytes,
+          multiaddrs: addresses.map(text => multiaddr(text).bytes),
+        },
       ],
     }
-    const options = { signal: AbortSignal.timeout(5000), path: { index: -1, queued: 0, running: 0, total: 0 } }
+    const options = {
+      signal: AbortSignal.timeout(5000),
+      path: { index: -1, queued: 0, running: 0, total: 0 },
+    }
     for await (const _event of this.#dht.network.sendMessage(peerIdFromString(to), message, options));
   }
 

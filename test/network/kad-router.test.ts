@@ -12,7 +12,8 @@ import { Attacker } from './attacker.ts'
 import { connect, type KadNode, startKadNode, stopAll, tcpOnly } from './swarm.ts'
 
 const bytes = (text: string) => new TextEncoder().encode(text)
-const utf8 = (value: Uint8Array | undefined) => (value === undefined ? undefined : new TextDecoder().decode(value))
+const utf8 = (value: Uint8Array | undefined) =>
+  value === undefined ? undefined : new TextDecoder().decode(value)
 
 describe('record keys', () => {
   test('their bytes are these', () => {
@@ -24,9 +25,21 @@ describe('record keys', () => {
   })
 
   test('anything else is no key', () => {
-    for (const text of ['', '/', '/catalog-head/p', '/catalog-head/p/', '/catalog-head//x', '/catalog-head/p/X'])
+    for (const text of [
+      '',
+      '/',
+      '/catalog-head/p',
+      '/catalog-head/p/',
+      '/catalog-head//x',
+      '/catalog-head/p/X',
+    ])
       expect(parseRecordKey(bytes(text))).toBeUndefined()
-    for (const text of ['/catalog-head/p/a/b/c', '/catalog-release/bafy', '/pk/abc', `/catalog-head/p/${'x'.repeat(500)}`])
+    for (const text of [
+      '/catalog-head/p/a/b/c',
+      '/catalog-release/bafy',
+      '/pk/abc',
+      `/catalog-head/p/${'x'.repeat(500)}`,
+    ])
       expect(parseRecordKey(bytes(text))).toBeUndefined()
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 450 }), value => {
@@ -88,7 +101,9 @@ describe('a replica', () => {
     await setUp()
     const key = recordKeyBytes(headKey())
     const order = Array.from({ length: 24 }, (_, i) => ((i * 7) % 24) + 1)
-    await Promise.all(order.map(sequence => attacker.put(victim.peer, key, record(sequence)).catch(() => false)))
+    await Promise.all(
+      order.map(sequence => attacker.put(victim.peer, key, record(sequence)).catch(() => false)),
+    )
     expect(utf8(await victim.router.getRecord(headKey()))).toBe(utf8(record(24)))
   })
 
@@ -118,7 +133,10 @@ describe('a replica', () => {
 
   test('survives 1,000 malformed frames on the DHT and on a protocol of ours (N1)', async () => {
     await setUp()
-    victim.host.handle('/ours/1', async stream => void (await stream.read()), { maxInboundPerPeer: 16, maxInbound: 16 })
+    victim.host.handle('/ours/1', async stream => void (await stream.read()), {
+      maxInboundPerPeer: 16,
+      maxInbound: 16,
+    })
     await sleep(50)
     const before = process.memoryUsage().rss
     let slowest = 0
@@ -127,7 +145,8 @@ describe('a replica', () => {
       slowest = Math.max(slowest, performance.now() - last - 20)
       last = performance.now()
     }, 20)
-    const random = (length: number, seed: number) => Uint8Array.from({ length }, (_, i) => (seed * 31 + i * 17) % 256)
+    const random = (length: number, seed: number) =>
+      Uint8Array.from({ length }, (_, i) => (seed * 31 + i * 17) % 256)
     for (let i = 0; i < 1000; i += 10)
       await Promise.all(
         Array.from({ length: 10 }, async (_, j) => {
@@ -162,7 +181,9 @@ describe('a replica', () => {
     const dht = attacker.node.services as unknown as {
       dht: { put(key: Uint8Array, value: Uint8Array, options: object): AsyncIterable<unknown> }
     }
-    const forged = dht.dht.put(recordKeyBytes(headKey()), record(99, 'forged'), { signal: AbortSignal.timeout(3000) })
+    const forged = dht.dht.put(recordKeyBytes(headKey()), record(99, 'forged'), {
+      signal: AbortSignal.timeout(3000),
+    })
     try {
       for await (const _event of forged);
     } catch {

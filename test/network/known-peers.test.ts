@@ -88,7 +88,11 @@ describe('KnownPeers', () => {
     try {
       await peers.start()
       await b.dial(a.addresses()[0] as string)
-      await until(() => peers.list().some(({ peer, addresses }) => peer === b.peer && addresses.includes(b.addresses()[0] as string)))
+      await until(() =>
+        peers
+          .list()
+          .some(({ peer, addresses }) => peer === b.peer && addresses.includes(b.addresses()[0] as string)),
+      )
       await a.disconnect(b.peer)
       await until(() => a.isConnected(b.peer))
     } finally {

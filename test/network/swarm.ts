@@ -8,7 +8,10 @@ import { select, validate } from '../conformance/router.ts'
 export const quicOnly = { listen: ['/ip4/127.0.0.1/udp/0/quic-v1'] }
 export const tcpOnly = { listen: ['/ip4/127.0.0.1/tcp/0'] }
 
-export async function startHost(options: Partial<HostOptions> = quicOnly, log: Log = silentLog): Promise<Libp2pHost> {
+export async function startHost(
+  options: Partial<HostOptions> = quicOnly,
+  log: Log = silentLog,
+): Promise<Libp2pHost> {
   const host = new Libp2pHost({ privateKey: await createNodeKey(), log }, options)
   await host.start()
   return host

@@ -10,8 +10,7 @@ export const run: Run = async ({ carriers, home, options }) => {
     ...given('mdns', options['mdns'] as boolean | undefined),
     ...given('logLevel', options['logLevel'] as string | undefined),
   }
-  await carriers.daemon({ home, flags })
-  return 0
+  return carriers.daemon({ home, flags })
 }
 
 const given = <K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } =>

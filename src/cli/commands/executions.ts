@@ -1,9 +1,9 @@
 // `catalog executions`: all on record, or one.
 import type { ExecutionView } from '../../control/api.ts'
 import type { Run } from '../command.ts'
+import { formatFacts } from '../facts.ts'
 import { formatTable } from '../table.ts'
 import { formatBytes, formatDuration, formatTime, shortId } from '../text.ts'
-import { formatFacts } from '../facts.ts'
 
 export const run: Run = async ({ client, signal, operands, print }) => {
   const [id] = operands

@@ -1,9 +1,9 @@
 // `catalog publish`: hands the package's path to the daemon.
 import { resolve } from 'node:path'
 import type { Run } from '../command.ts'
+import { formatFacts } from '../facts.ts'
 import { showProgress } from '../progress.ts'
 import { formatBytes, formatDuration, harmlessLine, plural } from '../text.ts'
-import { formatFacts } from '../facts.ts'
 
 export const run: Run = async ({ client, signal, operands, json, print }) => {
   const { onProgress, stop } = showProgress({ json })

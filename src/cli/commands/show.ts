@@ -1,7 +1,7 @@
 // `catalog show`: one release, and who provides it.
 import type { Run } from '../command.ts'
-import { formatBytes, formatTime, plural } from '../text.ts'
 import { formatFacts } from '../facts.ts'
+import { formatBytes, formatTime, plural } from '../text.ts'
 
 export const run: Run = async ({ client, signal, operands, options, print }) => {
   const publisher = options['publisher'] as string | undefined

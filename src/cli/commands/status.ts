@@ -1,8 +1,8 @@
 // `catalog status`: what the node is and does.
 import type { Status } from '../../control/api.ts'
 import type { Run } from '../command.ts'
-import { formatBytes, formatDuration } from '../text.ts'
 import { formatFacts } from '../facts.ts'
+import { formatBytes, formatDuration } from '../text.ts'
 
 export const run: Run = async ({ client, signal, print }) => {
   const status = await client.status({ signal })

@@ -61,7 +61,8 @@ export class OutputLog<State> {
     }
     this.#publish({ stream, bytes }, bytes.length)
     const deadline = Date.now() + stallMs
-    while (!this.#hurried && this.#slow().length > 0 && Date.now() < deadline) await this.#untilTaken(deadline - Date.now())
+    while (!this.#hurried && this.#slow().length > 0 && Date.now() < deadline)
+      await this.#untilTaken(deadline - Date.now())
     for (const follower of this.#slow()) follower.lagging = true
   }
 

@@ -1,7 +1,7 @@
 // What a run uses, measured from outside: bytes in its writable directories, and, where no cgroup counts them, the
 // memory, processor time and processes of its tree, from /proc. Measures only; watch.ts draws the consequences.
-import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { lstat, opendir } from 'node:fs/promises'
+import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { opendir } from 'node:fs/promises'
 import { join } from 'node:path'
 
 const blockBytes = 512
@@ -20,10 +20,11 @@ export async function diskUsage(directories: readonly string[], stopAt: number):
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     if (next.depth > deepest) return Number.POSITIVE_INFINITY
     try {
-      for await (const entry of await opendir(next.path)) {
+      // Read in large pieces and looked at at once: a payload that makes files as fast as it can must not outrun this.
+      for await (const entry of await opendir(next.path, { bufferSize: 512 })) {
         const path = join(next.path, entry.name)
         if (entry.isDirectory()) pending.push({ path, depth: next.depth + 1 })
-        const { blocks, nlink, ino } = await lstat(path)
+        const { blocks, nlink, ino } = lstatSync(path)
         if (nlink > 1 && !entry.isDirectory()) {
           if (!links.has(ino)) bytes += blocks * blockBytes
           links.add(ino)
@@ -31,7 +32,8 @@ export async function diskUsage(directories: readonly string[], stopAt: number):
         } else bytes += Math.max(blocks * blockBytes, entryBytes)
         if (bytes > stopAt) return bytes
       }
-    } catch {
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENAMETOOLONG') return Number.POSITIVE_INFINITY
       // Removed or closed to us between two steps: the next round sees what is left.
     }
   }

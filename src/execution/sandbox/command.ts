@@ -76,7 +76,14 @@ export interface Mounts {
 /** The options for bwrap, NUL-separated, for `--args FD`. */
 export function bwrapOptions(mounts: Mounts, seccompFd: number): Uint8Array {
   const options = [
-    ...['--unshare-all', '--unshare-user', '--disable-userns', '--new-session', '--die-with-parent', '--as-pid-1'],
+    ...[
+      '--unshare-all',
+      '--unshare-user',
+      '--disable-userns',
+      '--new-session',
+      '--die-with-parent',
+      '--as-pid-1',
+    ],
     ...['--cap-drop', 'ALL', '--clearenv', '--uid', nobody, '--gid', nobody, '--hostname', 'sandbox'],
     ...['--seccomp', String(seccompFd)],
     ...systemDirectories.flatMap(path => (existsSync(path) ? ['--ro-bind', path, path] : [])),

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 
 const closeOnExec = 0o2000000
 
-/** Open descriptors from `first` on that a child would get. */
+/** Open descriptors from `first` on that a child would get, ascending. */
 export function inheritedDescriptors(first: number): number[] {
   return readdirSync('/proc/self/fd')
     .map(Number)
@@ -17,4 +17,5 @@ export function inheritedDescriptors(first: number): number[] {
         return false
       }
     })
+    .sort((a, b) => a - b)
 }

@@ -141,7 +141,8 @@ async function layOut(
   const nproc = limits.processes + command.ownProcesses + sandboxProcesses + 2
   const job = jobFile(command.argv, command.env, {
     processes: uid !== undefined || countsPerNamespace() ? nproc : nproc + threadsOnHost(),
-    fileBytes: Math.min(limits.fileMb, limits.storageMb) * mib,
+    // One file may pass the storage limit by a little, so that accounting finds it and names the limit.
+    fileBytes: Math.min(limits.fileMb, limits.storageMb + 1) * mib,
     cpuSeconds: Math.ceil(limits.runSeconds * Math.max(1, limits.cpuCores)) + 2,
     openFiles: counted ? 1024 : 256,
     // Twice the limit: what grows is found by accounting, and named; this stops what grows faster than that looks.

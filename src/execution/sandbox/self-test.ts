@@ -31,11 +31,10 @@ export async function selfTest(context: RunContext, home: string): Promise<void>
   try {
     const address = server.address()
     const port = typeof address === 'object' && address !== null ? address.port : 0
-    const [reach, memory, processes] = await Promise.all([
-      run(context, 'reach', home, port),
-      run(context, 'memory', home, port),
-      run(context, 'processes', home, port),
-    ])
+    const runs = (['reach', 'memory', 'processes'] as const).map(mode => run(context, mode, home, port))
+    // All have ended, whatever one says, before the staging area goes.
+    await Promise.allSettled(runs)
+    const [reach, memory, processes] = (await Promise.all(runs)) as [CanaryRun, CanaryRun, CanaryRun]
     if (reach.outcome.exitCode !== 0 || reach.stdout.trim() !== '[]')
       throw new Error(`the sandbox's self-test failed: ${describe(reach)}`)
     if (memory.outcome.limit !== 'memory')

@@ -61,7 +61,8 @@ export class BoundedDatastore {
   asDatastore(): Datastore {
     return new Proxy(this.#inner, {
       get: (inner, name) => {
-        if (name === 'put') return (key: Key, value: Uint8Array, options?: Options) => this.put(key, value, options)
+        if (name === 'put')
+          return (key: Key, value: Uint8Array, options?: Options) => this.put(key, value, options)
         if (name === 'delete') return (key: Key, options?: Options) => this.delete(key, options)
         const member = Reflect.get(inner, name)
         return typeof member === 'function' ? member.bind(inner) : member
@@ -73,7 +74,8 @@ export class BoundedDatastore {
     const text = key.toString()
     await this.load()
     if (text.startsWith(recordPrefix)) return this.#locked(text, () => this.#putRecord(key, value, options))
-    if (text.startsWith(providerPrefix)) return this.#locked(text, () => this.#putProvider(key, value, options))
+    if (text.startsWith(providerPrefix))
+      return this.#locked(text, () => this.#putProvider(key, value, options))
     return this.#inner.put(key, value, options)
   }
 

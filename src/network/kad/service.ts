@@ -75,7 +75,9 @@ function fencedRegistrar(inner: Registrar, options: KadOptions): Registrar {
       stream.addEventListener('message', event => {
         bytes += event.data.byteLength
         if (bytes > options.maxStreamBytes)
-          stream.abort(new CatalogError('too-large', `A DHT stream brought more than ${options.maxStreamBytes} bytes.`))
+          stream.abort(
+            new CatalogError('too-large', `A DHT stream brought more than ${options.maxStreamBytes} bytes.`),
+          )
       })
       try {
         await requester.run(connection.remotePeer.toString(), async () => handler(stream, connection))

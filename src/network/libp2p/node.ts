@@ -47,11 +47,16 @@ export async function createNode(options: NodeOptions): Promise<Libp2p> {
     ...(options.datastore === undefined ? {} : { datastore: options.datastore }),
     nodeInfo: { name: 'hypermesh-catalog', version: '1', userAgent: 'hypermesh-catalog/1' },
     addresses: { listen: [...options.listen] },
-    transports: [quicTransport(options.dialTimeoutMs, silent), tcp({ maxConnections: options.maxConnections })],
+    transports: [
+      quicTransport(options.dialTimeoutMs, silent),
+      tcp({ maxConnections: options.maxConnections }),
+    ],
     connectionEncrypters: [noise()],
     // The window never grows beyond what may wait unread, so a paused stream holds its sender back and is not cut.
     streamMuxers: [
-      yamux({ streamOptions: { maxStreamWindowSize: maxBufferedBytes, maxReadBufferLength: maxBufferedBytes } }),
+      yamux({
+        streamOptions: { maxStreamWindowSize: maxBufferedBytes, maxReadBufferLength: maxBufferedBytes },
+      }),
     ],
     connectionManager: {
       maxConnections: options.maxConnections,
@@ -102,11 +107,15 @@ class SilentAddresses {
   }
 }
 
-function quicTransport(dialTimeoutMs: number, silent: SilentAddresses): (components: QuicComponents) => Transport {
+function quicTransport(
+  dialTimeoutMs: number,
+  silent: SilentAddresses,
+): (components: QuicComponents) => Transport {
   const config = {
     handshakeTimeout: dialTimeoutMs,
-    maxIdleTimeout: 15_000,
-    keepAliveInterval: 5_000,
+    // A peer that is killed says nothing: this long until its streams break off. In milliseconds.
+    maxIdleTimeout: 10_000,
+    keepAliveInterval: 4_000,
     maxConcurrentStreamLimit: 256,
     maxStreamData: maxBufferedBytes,
     // One stream that nobody reads must not use up the window of all others on its connection.

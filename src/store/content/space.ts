@@ -14,6 +14,8 @@ export class SpaceBudget {
   readonly #options: SpaceOptions
   readonly #storedBytes: () => number
   #promised = 0
+  /** Written, but not yet among the stored bytes. */
+  #staged = 0
 
   constructor(fileSystem: FileSystem, storedBytes: () => number, options: SpaceOptions) {
     this.#fileSystem = fileSystem
@@ -29,8 +31,9 @@ export class SpaceBudget {
 
   /** @throws CatalogError `no-space` or `quota-exceeded` */
   async promise(bytes: number): Promise<SpaceGrant> {
-    const grant = new SpaceGrant(this, change => {
-      this.#promised += change
+    const grant = new SpaceGrant(this, (promised, staged) => {
+      this.#promised += promised
+      this.#staged += staged
     })
     await grant.grow(bytes)
     return grant
@@ -58,7 +61,7 @@ export class SpaceBudget {
     const { bavail, bsize } = await this.#fileSystem.statfs(this.#options.directory)
     return {
       disk: bavail * bsize - this.#options.reserveBytes - this.#promised,
-      quota: this.#options.maxBytes - this.#storedBytes() - this.#promised,
+      quota: this.#options.maxBytes - this.#storedBytes() - this.#staged - this.#promised,
     }
   }
 }
@@ -66,10 +69,11 @@ export class SpaceBudget {
 /** Bytes promised to one writer or fetch. */
 export class SpaceGrant {
   readonly #budget: SpaceBudget
-  readonly #change: (bytes: number) => void
+  readonly #change: (promised: number, staged: number) => void
   #left = 0
+  #staged = 0
 
-  constructor(budget: SpaceBudget, change: (bytes: number) => void) {
+  constructor(budget: SpaceBudget, change: (promised: number, staged: number) => void) {
     this.#budget = budget
     this.#change = change
   }
@@ -79,26 +83,32 @@ export class SpaceGrant {
   }
 
   async grow(bytes: number): Promise<void> {
-    this.#add(bytes)
+    this.#add(bytes, 0)
     try {
       await this.#budget.check(bytes)
     } catch (error) {
-      this.#add(-bytes)
+      this.#add(-bytes, 0)
       throw error
     }
   }
 
-  /** These bytes are on the disk now. */
+  /** These bytes are on the disk now, and counted among the stored ones. */
   spend(bytes: number): void {
-    this.#add(-Math.min(bytes, this.#left))
+    this.#add(-Math.min(bytes, this.#left), 0)
+  }
+
+  /** These bytes are on the disk now, and count here until the release. */
+  stage(bytes: number): void {
+    this.#add(-Math.min(bytes, this.#left), bytes)
   }
 
   release(): void {
-    this.#add(-this.#left)
+    this.#add(-this.#left, -this.#staged)
   }
 
-  #add(bytes: number): void {
-    this.#left += bytes
-    this.#change(bytes)
+  #add(left: number, staged: number): void {
+    this.#left += left
+    this.#staged += staged
+    this.#change(left, staged)
   }
 }

@@ -61,7 +61,7 @@ export class FileWriter implements ContentWriter {
       this.#requireSound()
       if (this.#grant.left < shard.byteLength) await this.#grant.grow(growthBytes)
       await writeFully(this.#file, shard, offset)
-      this.#grant.spend(shard.byteLength)
+      this.#grant.stage(shard.byteLength)
       this.#syncInBackground(shard.byteLength)
     } catch (error) {
       throw this.#fail('writing a payload file', error)
@@ -95,6 +95,8 @@ export class FileWriter implements ContentWriter {
       await this.#record(new Layout(root, bytes), this.#path)
     } catch (error) {
       throw this.#fail('publishing a payload file', error)
+    } finally {
+      this.#grant.release()
     }
     return root
   }
@@ -103,13 +105,13 @@ export class FileWriter implements ContentWriter {
     await Promise.allSettled([...this.#writes])
     await this.#syncing
     if (!this.#closed) await this.#close().catch(() => undefined)
+    this.#grant.release()
     // After a commit nothing has this name any more.
     await this.#disk.discard(this.#path)
   }
 
   async #close(): Promise<void> {
     this.#closed = true
-    this.#grant.release()
     await this.#file.close()
   }
 
