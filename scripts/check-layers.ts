@@ -27,7 +27,6 @@ const rows: Readonly<Record<string, number>> = {
   'node.ts': 6,
   cli: 7,
   'daemon.ts': 7,
-  demo: 7,
 }
 
 /** Files of src/ that are one part with another: the composition root in pieces. */
@@ -49,7 +48,6 @@ const only: Readonly<Record<string, readonly string[]>> = {
 const allowed: readonly (readonly [from: string, to: string, why: string])[] = [
   ['cli/main.ts', 'init.ts', 'the process hands `init` over'],
   ['cli/main.ts', 'daemon.ts', 'the process hands `daemon` over'],
-  ['cli/main.ts', 'demo/demo.ts', 'the process hands `demo` over'],
 ]
 
 /** Who may import a package: files or folders of src/. A package that is not here may be imported by nobody. */
@@ -75,7 +73,7 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   minisearch: ['registry'],
   multiformats: ['base/cid.ts', 'network', 'trust/keys.ts'],
   'p-queue': ['trust', 'distribution', 'execution', 'flows'],
-  picocolors: ['cli', 'demo'],
+  picocolors: ['cli'],
   pino: ['daemon.ts'],
   semver: ['assets'],
   'smol-toml': ['assets/syntax/toml.ts'],
@@ -89,7 +87,6 @@ const environmentReaders: readonly string[] = [
   'base/hash.ts', // CATALOG_PORTABLE_HASH, read before any config is
   'init.ts',
   'daemon.ts',
-  'demo',
 ]
 
 /** Names that say nothing of what a file owns. */

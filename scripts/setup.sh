@@ -64,7 +64,8 @@ catalog_install() {
   catalog_npm_ok=no
   # `npm ci` begins by removing what is there, so only where there is nothing. It fails where the registry lacks
   # another platform's binaries; `npm install` gets past that, and may then rewrite the lockfile: it is put back.
-  if [ ! -d "$1/node_modules" ] && catalog_npm "$1" ci; then
+  # What `npm ci` has to say is of no use then: the messages of `npm install` are the ones to read.
+  if [ ! -d "$1/node_modules" ] && catalog_npm "$1" ci 2>/dev/null; then
     catalog_npm_ok=yes
   elif catalog_npm "$1" install; then
     catalog_npm_ok=yes

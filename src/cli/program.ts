@@ -1,5 +1,6 @@
 // From arguments to a command and its exit code: parsing, help, errors, Ctrl-C. The commands themselves are data
 // in commands.ts; commander is used here alone.
+import { readFileSync } from 'node:fs'
 import { Command as Commander, CommanderError, InvalidArgumentError } from 'commander'
 import { CatalogError, errorTable, exitCodes, toCatalogError } from '../base/errors.ts'
 import { homeOf, homePaths } from '../config/home.ts'
@@ -97,6 +98,7 @@ function buildProgram(start: Start): Commander {
   program
     .description('Publishes, finds, verifies and executes signed packages, peer to peer.')
     .usage('<command> [options]')
+    .version(version(), '--version', 'print the version')
     // What stands behind a command's name is the command's own: `--` among it.
     .enablePositionalOptions()
     .configureOutput(quiet)
@@ -111,6 +113,12 @@ function buildProgram(start: Start): Commander {
     for (const command of group) addCommand(program, command, start).configureOutput(quiet).helpGroup(heading)
   addHelp(program)
   return program
+}
+
+/** From the package.json above the sources, or above dist/. */
+function version(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
+  return String((JSON.parse(text) as { version: unknown }).version)
 }
 
 function addCommand(program: Commander, command: Command, start: Start): Commander {

@@ -21,15 +21,24 @@ interface Holder {
   readonly boot: string
 }
 
+/** Each other attempt is somebody who came first: so many do not start at once. */
+const maxAttempts = 200
+
 /** @throws CatalogError `already-running`, with the `pid` of the daemon that has the home */
 export async function lockHome({ home, lock }: HomePaths): Promise<HomeLock> {
   const self = await holderOf(process.pid)
   const own = `${lock}.new-${process.pid}-${self.start}`
   await writeFile(own, JSON.stringify(self), { mode: 0o600 })
   try {
-    for (;;) {
+    for (let attempt = 1; ; attempt++) {
       const living = await tryLock(lock, own, self)
-      if (living === 'again') continue
+      if (living === 'again' && attempt < maxAttempts) continue
+      if (living === 'again')
+        throw new CatalogError(
+          'storage-failed',
+          `Cannot lock the home ${home}: the file ${lock} can neither be made nor read. Remove it if no daemon runs.`,
+          { lock },
+        )
       if (living === undefined) break
       throw new CatalogError(
         'already-running',

@@ -52,9 +52,9 @@ export interface FetchOptions extends CallOptions {
 
 export interface FetchReport {
   readonly index: ContentIndex
-  /** Bytes received, index and protocol included. */
+  /** Bytes received from providers, index and protocol included; who answered only that it has nothing is none. */
   readonly bytesTransferred: number
-  /** Bytes received from each peer, most first. */
+  /** Bytes received from each provider, most first. */
   readonly providers: readonly { readonly peer: string; readonly bytes: number }[]
   /** Bytes that other contents on this disk had. */
   readonly localBytes: number
@@ -96,8 +96,7 @@ export class ContentFetcher {
   }
 }
 
-const sleep = <T>(ms: number, value?: T): Promise<T | undefined> =>
-  new Promise(resolve => setTimeout(resolve, ms, value).unref())
+const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms).unref())
 
 /** One running fetch. */
 class Fetch {
@@ -114,6 +113,7 @@ class Fetch {
   readonly #seen = new Set<string>()
   readonly #active = new Map<string, Promise<void>>()
   readonly #received = new Map<string, number>()
+  readonly #served = new Set<string>()
   readonly #failures: string[] = []
   #waiters: (() => void)[] = []
   #index: Promise<PartialContent> | undefined
@@ -121,6 +121,7 @@ class Fetch {
   #pool: ShardPool | undefined
   #doneBytes = 0
   #localBytes = 0
+  #batchMs = 0
 
   constructor(root: string, deps: Deps, options: ContentFetcherOptions, { expectedSize, hints = [] }: FetchOptions) {
     this.#root = root
@@ -237,6 +238,11 @@ class Fetch {
     return true
   }
 
+  /** A shard asked for longer ago than this may be asked of another provider as well. */
+  get #overdueMs(): number {
+    return 250 + 3 * this.#batchMs
+  }
+
   get #done(): boolean {
     return this.#pool?.done === true
   }
@@ -337,6 +343,7 @@ class Fetch {
 
   async #fetchIndex(lane: TransferLane): Promise<PartialContent> {
     const bytes = await lane.index(this.#root, contentIndexLimits.maxBytes, { signal: this.#abort.signal })
+    this.#served.add(lane.peer)
     try {
       return await this.#open(bytes)
     } catch (error) {
@@ -353,21 +360,27 @@ class Fetch {
     let outstanding = 0
     // A lane earns its window: so the first provider to answer does not take everything before the others do.
     let window = this.#options.batchBytes
+    let busyAt = performance.now()
     let failure: { error: unknown } | undefined
     while (!pool.done && failure === undefined) {
       this.#abort.signal.throwIfAborted()
       const room = window - outstanding
-      const batch = room > 0 ? pool.take(lane, available.has, Math.min(room, this.#options.batchBytes)) : undefined
+      const now = performance.now()
+      const batch = room > 0 ? pool.take(lane, available.has, Math.min(room, this.#options.batchBytes), now, now - this.#overdueMs) : undefined
       if (batch === undefined) {
         // Either the window is full, or there is nothing for this lane until another gives up a shard.
         if (flying.size > 0) await Promise.race(flying)
-        else if (await Promise.race([this.#change(), sleep(this.#options.idleLaneMs, 'idle')])) return
+        else if (now - busyAt > this.#options.idleLaneMs) return
+        else await Promise.race([this.#change(), sleep(50)])
         continue
       }
+      busyAt = now
       const bytes = batch.lengths.reduce((sum, length) => sum + length, 0)
       outstanding += bytes
       const flight = this.#transfer(lane, batch, partial)
         .then(() => {
+          // From question to answer, with what was asked before it: how long a healthy provider takes now.
+          this.#batchMs += (performance.now() - now - this.#batchMs) / 8
           window = Math.min(window * 2, transferLimits.maxOutstandingBytes)
         })
         .catch(error => {
@@ -387,6 +400,7 @@ class Fetch {
 
   async #transfer(lane: TransferLane, batch: Batch, partial: PartialContent): Promise<void> {
     const store = async (shard: number, bytes: Uint8Array) => {
+      this.#served.add(lane.peer)
       if (partial.has(shard) || this.#abort.signal.aborted) return
       await this.#put(lane, partial, shard, bytes)
       if (this.#pool?.finish(shard) === true) this.#doneBytes += bytes.byteLength
@@ -443,7 +457,8 @@ class Fetch {
   #report(): FetchReport {
     for (const lane of this.#lanes) this.#count(lane)
     this.#lanes.clear()
-    const providers = [...this.#received].map(([peer, bytes]) => ({ peer, bytes })).sort((a, b) => b.bytes - a.bytes)
+    const served = [...this.#received].filter(([peer]) => this.#served.has(peer))
+    const providers = served.map(([peer, bytes]) => ({ peer, bytes })).sort((a, b) => b.bytes - a.bytes)
     return {
       index: (this.#partial as PartialContent).index,
       bytesTransferred: providers.reduce((sum, { bytes }) => sum + bytes, 0),

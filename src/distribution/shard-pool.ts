@@ -1,6 +1,6 @@
 // Which shards of one fetch are still wanted, and who is fetching which: the bookkeeping that lets any number
 // of lanes work on one content without fetching a shard twice, and lets the fast take over from the slow at
-// the end. Pure: no I/O and no clock.
+// the end. Pure: no I/O, and the time is passed in.
 
 export interface Batch {
   readonly first: number
@@ -17,8 +17,8 @@ export class ShardPool {
   readonly #lengths: readonly number[]
   /** Shards nobody has and nobody is fetching, ascending. */
   readonly #free = new Set<number>()
-  /** Shards being fetched, with the lanes that do; insertion order is age. */
-  readonly #taken = new Map<number, Set<Lane>>()
+  /** Shards being fetched, with the lanes that do and since when; insertion order is age. */
+  readonly #taken = new Map<number, { readonly lanes: Set<Lane>; readonly since: number }>()
 
   constructor(lengths: readonly number[], missing: Iterable<number>) {
     this.#lengths = lengths
@@ -31,9 +31,11 @@ export class ShardPool {
 
   /**
    * The next run of consecutive free shards that the lane's provider has, up to `maxBytes` (at least one shard);
-   * once nothing is free, the oldest shard that only others are fetching. Undefined when there is nothing for it.
+   * once nothing is free, the oldest shard that only another peer is fetching, and since before `overdue`: whoever
+   * delivers as expected is not raced. Undefined when there is nothing for it. Times are any clock's, the same in
+   * every call.
    */
-  take(lane: Lane, has: (shard: number) => boolean, maxBytes: number): Batch | undefined {
+  take(lane: Lane, has: (shard: number) => boolean, maxBytes: number, now = 0, overdue = now): Batch | undefined {
     for (const first of this.#free) {
       if (!has(first)) continue
       const lengths: number[] = []
@@ -44,25 +46,24 @@ export class ShardPool {
         lengths.push(length)
         bytes += length
       }
-      for (let shard = first; shard < first + lengths.length; shard++) this.#assign(shard, lane)
+      for (let shard = first; shard < first + lengths.length; shard++) {
+        this.#free.delete(shard)
+        this.#taken.set(shard, { lanes: new Set([lane]), since: now })
+      }
       return { first, lengths }
     }
-    return this.#steal(lane, has)
+    return this.#steal(lane, has, overdue)
   }
 
   // At most two lanes on one shard: the price of finishing early is bounded by what is in flight.
-  #steal(lane: Lane, has: (shard: number) => boolean): Batch | undefined {
-    for (const [shard, lanes] of this.#taken) {
+  #steal(lane: Lane, has: (shard: number) => boolean, overdue: number): Batch | undefined {
+    for (const [shard, { lanes, since }] of this.#taken) {
+      if (since > overdue) return undefined
       if (lanes.size > 1 || !has(shard) || [...lanes].some(({ peer }) => peer === lane.peer)) continue
       lanes.add(lane)
       return { first: shard, lengths: [this.#lengths[shard] as number] }
     }
     return undefined
-  }
-
-  #assign(shard: number, lane: Lane): void {
-    this.#free.delete(shard)
-    this.#taken.set(shard, new Set([lane]))
   }
 
   /** The shard is verified and written; false when it already was. */
@@ -72,7 +73,7 @@ export class ShardPool {
 
   /** The lane gives up what it was fetching; shards nobody else fetches are free again. */
   release(lane: Lane): void {
-    for (const [shard, lanes] of this.#taken) {
+    for (const [shard, { lanes }] of this.#taken) {
       if (!lanes.delete(lane) || lanes.size > 0) continue
       this.#taken.delete(shard)
       this.#free.add(shard)

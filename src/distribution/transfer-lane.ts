@@ -32,6 +32,7 @@ export class TransferLane {
   readonly #reader: FrameReader
   readonly #options: LaneOptions
   #nextId = 0
+  #pending = 0
   #turn: Promise<unknown> = Promise.resolve()
   #ended: Error | undefined
 
@@ -110,9 +111,12 @@ export class TransferLane {
     })
   }
 
+  /** Ends the lane; at once where answers are still to come, because nobody will read them. */
   async close(): Promise<void> {
+    const closed = new CatalogError('cancelled', 'The stream was closed.')
+    if (this.#pending > 0) return this.abort(closed)
     if (this.#ended !== undefined) return
-    this.#ended = new CatalogError('cancelled', 'The stream was closed.')
+    this.#ended = closed
     await this.#stream.close()
   }
 
@@ -138,12 +142,15 @@ export class TransferLane {
     const answered = Promise.all([asked, before]).then(() => this.#readAnswer(id, call, read))
     // The next answer waits for this one; whoever asked gets the error, the queue only stops.
     this.#turn = answered.catch(() => undefined)
+    this.#pending += 1
     try {
       return await answered
     } catch (error) {
       // After a refusal the stream is still in step; after anything else it is not.
       if (!(error instanceof CatalogError && error.code === 'not-found')) this.abort(error as Error)
       throw error
+    } finally {
+      this.#pending -= 1
     }
   }
 

@@ -17,6 +17,7 @@ import {
   type Shares,
 } from './executor/allocations.ts'
 import { type Followed, OutputLog } from './executor/output-log.ts'
+import { perform, type RecordChange } from './executor/perform.ts'
 import { ExecutionRecords } from './executor/records.ts'
 import { type Priority, WaitingLine } from './executor/waiting-line.ts'
 import type { LimitName, OutputStream, RunLimits, RunOutcome, Runtime } from './runtime.ts'
@@ -408,9 +409,13 @@ export class Executor {
   }
 
   async #run(live: Live): Promise<void> {
-    let result: Partial<ExecutionRecord> & { readonly state: ExecutionState }
+    let result: RecordChange
     try {
-      result = await this.#perform(live)
+      result = await perform(live.spec, this.#runtime(live.spec.runtime) as Runtime, this.#deps, {
+        signal: live.controller.signal,
+        advance: change => this.#advance(live, change),
+        onOutput: (stream, bytes) => live.output.append(stream, bytes),
+      })
     } catch (error) {
       const failure = toCatalogError(error)
       result = live.ending ?? { state: 'failed', reason: failure.message, error: failure.toJSON() }
@@ -418,56 +423,13 @@ export class Executor {
     await this.#finish(live, result)
   }
 
-  async #perform(live: Live): Promise<Partial<ExecutionRecord> & { readonly state: ExecutionState }> {
-    const { spec, controller } = live
-    const { signal } = controller
-    await this.#advance(live, { state: 'fetching' })
-    const staged = await this.#deps.stage(spec, { signal })
-    try {
-      signal.throwIfAborted()
-      await this.#advance(live, { state: 'running', startedAt: new Date().toISOString() })
-      const outcome = await (this.#runtime(spec.runtime) as Runtime).run({
-        ...spec,
-        packageDirectory: staged.directory,
-        onOutput: (stream, bytes) => live.output.append(stream, bytes),
-        signal,
-      })
-      try {
-        return await this.#judge(outcome)
-      } finally {
-        await outcome.dispose()
-      }
-    } finally {
-      await staged.dispose()
-    }
-  }
-
-  async #judge(outcome: RunOutcome): Promise<Partial<ExecutionRecord> & { readonly state: ExecutionState }> {
-    const { exitCode, killedBy, limit, used, outputsDirectory } = outcome
-    const code = exitCode ?? (killedBy === undefined ? undefined : 128 + killedBy)
-    const kept = outputsDirectory === undefined ? undefined : await this.#deps.keepOutputs(outputsDirectory)
-    return {
-      state: code === 0 && limit === undefined ? 'succeeded' : 'failed',
-      ...(code === undefined ? {} : { exitCode: code }),
-      ...(limit === undefined ? {} : { limit, reason: `it reached its limit: ${limit}` }),
-      used,
-      ...(kept === undefined ? {} : { resultRoot: kept.root }),
-    }
-  }
-
-  async #advance(
-    live: Live,
-    change: Partial<ExecutionRecord> & { readonly state: ExecutionState },
-  ): Promise<void> {
+  async #advance(live: Live, change: RecordChange): Promise<void> {
     const record = { ...this.#require(live.spec.id), ...change }
     live.output.state(record.state)
     await this.#records.put(record)
   }
 
-  async #finish(
-    live: Live,
-    result: Partial<ExecutionRecord> & { readonly state: ExecutionState },
-  ): Promise<void> {
+  async #finish(live: Live, result: RecordChange): Promise<void> {
     const { id } = live.spec
     for (const timer of live.timers) clearTimeout(timer)
     const stdout = live.output.kept('stdout')

@@ -136,6 +136,8 @@ export class Sandbox {
   }
 
   async #requireTools(bwrap: string): Promise<void> {
+    if (process.platform !== 'linux')
+      throw new Error(`the sandbox is made of Linux namespaces, and this is ${process.platform}`)
     const tools = { ...systemTools, bwrap }
     for (const [name, path] of Object.entries(tools)) {
       if (name === 'setpriv' && process.getuid?.() !== 0) continue

@@ -21,7 +21,7 @@ import { createNode, isQuic, type ServiceFactories } from './libp2p/node.ts'
 export interface HostOptions {
   /** Multiaddrs to listen on. */
   readonly listen: readonly string[]
-  /** Names the network: nodes of another name do not talk to each other. Lower case, digits, dashes. */
+  /** Names the network: nodes of another name do not talk to each other. Lower case, digits, dots, dashes. */
   readonly network: string
   readonly mdns: boolean
   readonly maxConnections: number
@@ -86,10 +86,10 @@ export class Libp2pHost implements Host, Service {
   constructor(deps: HostDeps, options: Partial<HostOptions> = {}) {
     this.#deps = deps
     this.#options = { ...defaultHostOptions, ...options }
-    if (!/^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$/.test(this.#options.network))
+    if (!/^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$/.test(this.#options.network))
       throw new CatalogError(
         'invalid-config',
-        `The network name ${JSON.stringify(this.#options.network)} is not lower case letters, digits and dashes.`,
+        `The network name ${JSON.stringify(this.#options.network)} is not lower case letters, digits, dots and dashes.`,
       )
     this.peer = peerIdFromPrivateKey(parseNodeKey(deps.privateKey, 'The node key')).toString()
     this.#streams = new InboundStreams(deps.log)

@@ -129,10 +129,12 @@ export class FileContentStore implements ContentStore {
   #publish(layout: Layout, stagedPath: string): Promise<void> {
     const { root, size } = layout
     return this.#exclusively(root, async () => {
-      this.#roots.get(root)?.open?.supersede()
       await this.#disk.moveIn(stagedPath, root)
       await this.#records.finish(layout)
-      this.#roots.set(root, { complete: true, size, presence: undefined, open: this.#roots.get(root)?.open })
+      const open = this.#roots.get(root)?.open
+      this.#roots.set(root, { complete: true, size, presence: undefined, open })
+      // Only now may a fetch of the same root call itself complete.
+      open?.supersede()
     })
   }
 
@@ -171,8 +173,14 @@ export class FileContentStore implements ContentStore {
             const now = this.#roots.get(root)
             if (now?.open !== partial) throw removed(root)
             if (now.complete) return
+            this.#disk.requireWritable()
             await this.#records.finish(layout)
             now.complete = true
+          }),
+        discard: () =>
+          this.#exclusively(root, async () => {
+            const now = this.#roots.get(root)
+            if (now?.open === partial && !now.complete) await this.#disk.discard(this.#disk.path(root))
           }),
         closed: () => {
           const now = this.#roots.get(root)

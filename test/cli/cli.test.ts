@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { errorTable, exitCodes } from '../../src/base/errors.ts'
@@ -10,6 +9,7 @@ import { formatTable } from '../../src/cli/table.ts'
 import { formatBytes, formatDuration, harmless } from '../../src/cli/text.ts'
 import { createControlServer } from '../../src/control/server.ts'
 import { MemoryNode } from '../control/memory-node.ts'
+import { temporaryDirectory } from '../temporary.ts'
 
 const main = new URL('../../src/cli/main.ts', import.meta.url).pathname
 
@@ -18,7 +18,7 @@ let node: MemoryNode
 let server: ReturnType<typeof createControlServer>
 
 beforeAll(async () => {
-  home = mkdtempSync(join(tmpdir(), 'catalog-cli-'))
+  home = temporaryDirectory('catalog-cli-')
   node = new MemoryNode()
   server = createControlServer({ api: node, log: silentLog }, { socketPath: join(home, 'control.sock') })
   await server.start()
@@ -61,6 +61,7 @@ describe('help', () => {
     for (const exit of Object.keys(exitCodes)) expect(stdout).toMatch(new RegExp(`^ +${exit}  `, 'm'))
     expect(Math.max(...stdout.split('\n').map(line => line.length))).toBeLessThanOrEqual(80)
     expect((await catalog(['help'])).stdout).toBe(stdout)
+    expect((await catalog(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
     expect((await catalog([])).stdout).toContain('Usage: catalog')
   })
 
@@ -172,7 +173,7 @@ describe('publish and fetch', () => {
       JSON.parse((await catalog(['fetch', 'word-count', '--no-out', '--json'])).stdout),
     ).not.toHaveProperty('out')
     expect((await catalog(['fetch', 'word-count'])).stdout).toMatch(
-      /^Fetched word-count 1\.2\.0: 8 B in 1 file, 40 ms \(8 B from 1 provider, 200 B\/s\)/,
+      /^Fetched word-count 1\.2\.0: 8 B in 1 file, 40 ms\n {2}8 B from 1 provider, 200 B\/s\n/,
     )
   })
 
@@ -259,6 +260,13 @@ describe('execute', () => {
     await vi.waitFor(() => expect([...node.runs.values()].at(-1)?.view.state).toBe('cancelled'))
   })
 
+  it('Ctrl-C ends the wait for its input', async () => {
+    const { child, ended } = start(['execute', 'word-count', '--input', '-'])
+    await new Promise(resolve => setTimeout(resolve, 1_000))
+    child.kill('SIGINT')
+    expect((await ended).code).toBe(130)
+  })
+
   it('detached it prints its id, to be followed, cancelled and read', async () => {
     const { code, stdout } = await catalog(['execute', 'word-count', '--detach', '--', 'sleep'])
     const id = stdout.trim()
@@ -287,7 +295,7 @@ describe('validate', () => {
   const manifest =
     'apiVersion: catalog.v1\nkind: AssetPackage\nmetadata:\n  name: tiny\n  version: 1.0.0\nspec:\n  description: Tiny\n'
   const write = (text: string): string => {
-    const path = mkdtempSync(join(tmpdir(), 'catalog-package-'))
+    const path = temporaryDirectory('catalog-package-')
     writeFileSync(join(path, 'catalog.yaml'), text)
     return path
   }

@@ -1,5 +1,4 @@
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
@@ -7,9 +6,10 @@ import { parseYaml } from '../../src/assets/yaml.ts'
 import { CatalogError } from '../../src/base/errors.ts'
 import { type ConfigFlags, defaultConfig, loadConfig } from '../../src/config/config.ts'
 import { variableKinds, variableName } from '../../src/config/environment.ts'
+import { temporaryDirectory } from '../temporary.ts'
 
 function load(yaml: string | undefined, env: Record<string, string> = {}, flags: ConfigFlags = {}) {
-  const home = mkdtempSync(join(tmpdir(), 'catalog-config-'))
+  const home = temporaryDirectory('catalog-config-')
   if (yaml !== undefined) writeFileSync(join(home, 'config.yaml'), yaml)
   return loadConfig({ home, env, flags })
 }

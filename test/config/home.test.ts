@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process'
-import { chmodSync, chownSync, mkdtempSync, readdirSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, chownSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { createHome, finishHome, homeOf, homePaths, openHome } from '../../src/config/home.ts'
 import { lockHome } from '../../src/config/home-lock.ts'
+import { temporaryDirectory } from '../temporary.ts'
 
-const temporary = () => mkdtempSync(join(tmpdir(), 'catalog-home-'))
+const temporary = () => temporaryDirectory('catalog-home-')
 
 async function initialised(): Promise<string> {
   const home = join(temporary(), 'home')
@@ -137,6 +137,12 @@ describe('the lock of a home', () => {
     await (await lockHome(homePaths(home))).release()
     writeFileSync(homePaths(home).lock, '')
     await (await lockHome(homePaths(home))).release()
+  })
+
+  it('that cannot be read gives up in the end', async () => {
+    const home = await initialised()
+    symlinkSync('nowhere', homePaths(home).lock)
+    await expect(lockHome(homePaths(home))).rejects.toMatchObject({ code: 'storage-failed' })
   })
 
   it('is not believed for a holder that crashed while taking over', async () => {

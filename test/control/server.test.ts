@@ -1,9 +1,8 @@
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { chmodSync, mkdirSync, mkdtempSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { request as httpRequest } from 'node:http'
 import { connect, createServer, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -14,6 +13,7 @@ import type { ExecutionEvent, Progress } from '../../src/control/api.ts'
 import { ControlClient } from '../../src/control/client.ts'
 import { parseRange } from '../../src/control/range.ts'
 import { createControlServer } from '../../src/control/server.ts'
+import { temporaryDirectory } from '../temporary.ts'
 import { MemoryNode } from './memory-node.ts'
 
 const exec = promisify(execFile)
@@ -25,7 +25,7 @@ let server: ReturnType<typeof createControlServer>
 let client: ControlClient
 
 beforeEach(async () => {
-  home = mkdtempSync(join(tmpdir(), 'catalog-control-'))
+  home = temporaryDirectory('catalog-control-')
   socketPath = join(home, 'control.sock')
   node = new MemoryNode()
   server = serve()
@@ -71,7 +71,7 @@ describe('the control socket', () => {
   })
 
   it('is not made in a directory that others can enter', async () => {
-    const open = mkdtempSync(join(tmpdir(), 'catalog-open-'))
+    const open = temporaryDirectory('catalog-open-')
     chmodSync(open, 0o755)
     const second = createControlServer(
       { api: node, log: silentLog },

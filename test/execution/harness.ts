@@ -14,6 +14,7 @@ import { homeTag, StagingArea, stagingRoot } from '../../src/execution/staging.t
 import { WasmRuntime } from '../../src/execution/wasm-runtime.ts'
 
 export const root = process.getuid?.() === 0
+export const cgroups = ['memory', 'cgroup.controllers'].some(name => existsSync(`/sys/fs/cgroup/${name}`))
 
 export const smallLimits: RunLimits = {
   cpuCores: 1,

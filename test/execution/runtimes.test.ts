@@ -1,10 +1,12 @@
 // What a well-behaved payload sees and gets, in Python and in WebAssembly.
-import { existsSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { constants, existsSync } from 'node:fs'
+import { copyFile, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { PythonRuntime } from '../../src/execution/python-runtime.ts'
-import { assemble, Bench, root, smallLimits } from './harness.ts'
+import { defaultWasmOptions, WasmRuntime } from '../../src/execution/wasm-runtime.ts'
+import { assemble, Bench, cgroups, root, smallLimits } from './harness.ts'
 import { echoModule, foreignModule, trapModule } from './wasm-modules.ts'
 
 let bench: Bench
@@ -14,7 +16,7 @@ beforeAll(async () => {
 afterAll(() => bench.stop())
 
 test('the tier is the best that this user can have', () => {
-  expect(bench.sandbox.state.tier).toBe(root ? 'strong' : 'user')
+  expect(bench.sandbox.state.tier).toBe(root && cgroups ? 'strong' : 'user')
 })
 
 describe('python', () => {
@@ -157,6 +159,20 @@ describe('wasm', () => {
       code: 'not-executable',
     })
   })
+})
+
+test.skipIf(!root)('an engine in a home that no one may enter is run from a copy [needs root]', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'catalog-private-'))
+  try {
+    const node = join(directory, 'node')
+    await copyFile(process.execPath, node, constants.COPYFILE_FICLONE)
+    const wasm = new WasmRuntime({ sandbox: bench.sandbox }, { ...defaultWasmOptions, node })
+    const ran = await bench.run(wasm, { 'm.wasm': await assemble(echoModule) })
+    expect(ran.outcome.exitCode).toBe(7)
+    expect((await stat(directory)).mode & 0o777).toBe(0o700)
+  } finally {
+    await rm(directory, { recursive: true })
+  }
 })
 
 describe('outputs', () => {

@@ -1,13 +1,13 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { temporaryDirectory } from '../temporary.ts'
 
 describe('the layers of the sources', () => {
   const script = new URL('../../scripts/check-layers.ts', import.meta.url).pathname
   const check = async (files: Record<string, string>): Promise<{ code: number | null; text: string }> => {
-    const root = mkdtempSync(join(tmpdir(), 'catalog-layers-'))
+    const root = temporaryDirectory('catalog-layers-')
     for (const [path, text] of Object.entries(files)) {
       mkdirSync(join(root, 'src', path, '..'), { recursive: true })
       writeFileSync(join(root, 'src', path), text)

@@ -63,6 +63,7 @@ describe('a store in files', () => {
     expect(await payloads(opened.directory)).toHaveLength(2)
     expect(await store.check(complete.root)).toEqual([])
     expect((await store.openPartial(partial.root, partial.indexBytes)).has(0)).toBe(true)
+    await abandoned.abort()
   })
 
   it('trusts nothing of what an earlier fetch left: damaged shards are missing', async () => {
@@ -120,6 +121,36 @@ describe('a store in files', () => {
     await expect(append()).rejects.toMatchObject({ code: 'quota-exceeded' })
     await writer.abort()
     expect((await store.usage()).freeBytes).toBe(20 * 1024 * 1024)
+  })
+
+  it('calls a fetch complete only when a publish of the same root is durable', async () => {
+    const { store, records } = await open()
+    const content = sample(10, 300_000)
+    const partial = await store.openPartial(content.root, content.indexBytes)
+    for (const shard of partial.missing()) await partial.put(shard, content.shard(shard))
+    const batch = records.batch.bind(records)
+    let release = () => undefined as void
+    const recording = new Promise<void>(reached => {
+      records.batch = async writes => {
+        reached()
+        await new Promise<void>(resolve => {
+          release = resolve
+        })
+        await batch(writes)
+      }
+    })
+    const publishing = publish(store, content)
+    await recording
+    let completed = false
+    const completing = partial.complete().then(() => {
+      completed = true
+    })
+    await new Promise(resolve => setTimeout(resolve, 50))
+    expect(completed).toBe(false)
+    records.batch = batch
+    release()
+    await Promise.all([publishing, completing])
+    expect(await store.state(content.root)).toBe('complete')
   })
 
   it('lets a running read finish when the root is removed', async () => {

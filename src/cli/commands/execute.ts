@@ -1,6 +1,7 @@
 // `catalog execute`: the payload's output and exit code become the command's own.
 import { open } from 'node:fs/promises'
-import { CatalogError } from '../../base/errors.ts'
+import { addAbortSignal } from 'node:stream'
+import { CatalogError, isAbort } from '../../base/errors.ts'
 import type { ExecuteRequest, ExecutionEvent, ExecutionView } from '../../control/api.ts'
 import type { Run } from '../command.ts'
 import { formatError } from '../error-text.ts'
@@ -10,7 +11,7 @@ const ownFailure = 125
 const maxInputBytes = 16 * 1024 * 1024
 
 export const run: Run = async ({ client, signal, operands, options, json, print }) => {
-  const request = await requestOf(operands, options)
+  const request = await requestOf(operands, options, signal)
   if (options['detach'] === true) {
     const id = await client.executeDetached(request, { signal })
     print({ id }, () => id)
@@ -66,6 +67,7 @@ const codeOf = (error: Record<string, unknown> | undefined) => (error === undefi
 async function requestOf(
   operands: readonly string[],
   options: Readonly<Record<string, unknown>>,
+  signal: AbortSignal,
 ): Promise<ExecuteRequest> {
   const [ref = '', ...args] = operands
   const input = options['input'] as string | undefined
@@ -73,7 +75,7 @@ async function requestOf(
     timeoutSeconds: options['timeout'] as number | undefined,
     nodes: options['nodes'] as number | undefined,
     publisher: options['publisher'] as string | undefined,
-    inputBase64: input === undefined ? undefined : (await readInput(input)).toString('base64'),
+    inputBase64: input === undefined ? undefined : (await readInput(input, signal)).toString('base64'),
   }
   const given = Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined))
   return {
@@ -97,10 +99,10 @@ function parseEnvironment(pairs: readonly string[]): Record<string, string> {
 }
 
 /** All of it, counted while it is read: a pipe does not say how much will come. */
-async function readInput(path: string): Promise<Buffer> {
+async function readInput(path: string, signal: AbortSignal): Promise<Buffer> {
   const file =
     path === '-' ? undefined : await open(path).catch(error => Promise.reject(unreadable(path, error)))
-  const stream = file === undefined ? process.stdin : file.createReadStream()
+  const stream = addAbortSignal(signal, file === undefined ? process.stdin : file.createReadStream())
   const chunks: Buffer[] = []
   let bytes = 0
   try {
@@ -114,7 +116,9 @@ async function readInput(path: string): Promise<Buffer> {
       chunks.push(chunk as Buffer)
     }
   } catch (error) {
-    throw error instanceof CatalogError ? error : unreadable(path, error as NodeJS.ErrnoException)
+    throw error instanceof CatalogError || isAbort(error)
+      ? error
+      : unreadable(path, error as NodeJS.ErrnoException)
   }
   return Buffer.concat(chunks)
 }

@@ -3,7 +3,7 @@ import type { ExecutionView } from '../../control/api.ts'
 import type { Run } from '../command.ts'
 import { formatFacts } from '../facts.ts'
 import { formatTable } from '../table.ts'
-import { formatBytes, formatDuration, formatTime, shortId } from '../text.ts'
+import { formatBytes, formatDuration, formatTime, plural, shortId } from '../text.ts'
 
 export const run: Run = async ({ client, signal, operands, print }) => {
   const [id] = operands
@@ -53,7 +53,7 @@ export function describeExecution(view: ExecutionView): string {
     ['Reason', view.reason ?? (typeof error === 'string' ? error : undefined)],
     [
       'Allocated',
-      `${allocated.cpuCores} cores, ${formatBytes(allocated.memoryMb * 2 ** 20)} of memory, ` +
+      `${plural(allocated.cpuCores, 'core')}, ${formatBytes(allocated.memoryMb * 2 ** 20)} of memory, ` +
         `${formatBytes(allocated.storageMb * 2 ** 20)} of storage, ${formatDuration(allocated.runSeconds * 1000)}`,
     ],
     ['Used', used === undefined ? undefined : describeUse(used)],

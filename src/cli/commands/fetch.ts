@@ -52,8 +52,9 @@ function describe(result: Result): string {
       ? 'all of it was here'
       : `${formatBytes(bytesTransferred)} from ${plural(providers.length, 'provider')}, ${formatRate(bytesTransferred, milliseconds)}`
   return [
-    `Fetched ${name} ${version}: ${formatBytes(bytes)} in ${plural(files, 'file')}, ${formatDuration(milliseconds)} (${source})`,
-    ...providers.map(({ peer, bytes: share }) => `  ${peer}  ${formatBytes(share)}`),
-    ...(out === undefined ? [] : [`Written to ${out}`]),
+    `Fetched ${name} ${version}: ${formatBytes(bytes)} in ${plural(files, 'file')}, ${formatDuration(milliseconds)}`,
+    `  ${source}`,
+    ...providers.map(({ peer, bytes: share }) => `    ${peer}  ${formatBytes(share)}`),
+    ...(out === undefined ? [] : [`  written to ${out}`]),
   ].join('\n')
 }

@@ -16,7 +16,7 @@ export const run: Run = async ({ client, signal, options, print }) => {
 }
 
 export const releaseColumns: readonly Column[] = [
-  { title: 'NAME' },
+  { title: 'NAME', flexible: true },
   { title: 'VERSION' },
   { title: 'SIZE', right: true },
   { title: 'FILES', right: true },

@@ -2,7 +2,7 @@
 import type { Status } from '../../control/api.ts'
 import type { Run } from '../command.ts'
 import { formatFacts } from '../facts.ts'
-import { formatBytes, formatDuration } from '../text.ts'
+import { formatBytes, formatDuration, plural } from '../text.ts'
 
 export const run: Run = async ({ client, signal, print }) => {
   const status = await client.status({ signal })
@@ -36,7 +36,7 @@ function describe(status: Status): string {
     ['Executions', `${execution.running} running, ${execution.queued} queued`],
     [
       'At most',
-      `${ceiling.cpuCores} cores, ${formatBytes(ceiling.memoryMb * 2 ** 20)} of memory, ` +
+      `${plural(ceiling.cpuCores, 'core')}, ${formatBytes(ceiling.memoryMb * 2 ** 20)} of memory, ` +
         `${formatBytes(ceiling.storageMb * 2 ** 20)} of storage, ${formatDuration(ceiling.runSeconds * 1000)}`,
     ],
     ['Memory', formatBytes(status.memoryBytes)],

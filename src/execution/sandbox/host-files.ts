@@ -1,7 +1,7 @@
 // Makes files of this installation (the Node.js binary, the WASI runner) readable to a payload's uid: as they are
 // where anyone may read them, else as a copy in the staging area, made once. No permission is ever widened.
 import { constants } from 'node:fs'
-import { chmod, copyFile, stat } from 'node:fs/promises'
+import { chmod, copyFile, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { StagingArea } from '../staging.ts'
 
@@ -27,7 +27,8 @@ export class HostFiles {
     return known
   }
 
-  async #find(path: string): Promise<string> {
+  async #find(link: string): Promise<string> {
+    const path = await realpath(link)
     if (await anyoneMayRead(path)) return path
     const directory = await this.#staging.create('file', 'shared')
     const copy = join(directory.path, basename(path))

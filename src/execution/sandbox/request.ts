@@ -1,4 +1,5 @@
 // Checks what a run is asked with before anything is made for it, and what it leaves before anything reads it.
+import type { Stats } from 'node:fs'
 import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CatalogError } from '../../base/errors.ts'
@@ -37,19 +38,26 @@ export const isInnerPath = (path: string): boolean =>
   !path.includes('\0') &&
   path.split('/').every(name => name !== '' && name !== '.' && name !== '..')
 
-/** The payload's outputs, if every step down to them is a real directory: a link could lead to the host's files. */
+/** Where the path ends up, if every step down to it is real: a link on the way could lead to the host's files. */
+async function descend(root: string, inner: string): Promise<{ path: string; stats: Stats } | undefined> {
+  const names = inner.split('/')
+  let path = root
+  for (const [index, name] of names.entries()) {
+    path = join(path, name)
+    const stats = await lstat(path).catch(() => undefined)
+    if (index === names.length - 1) return stats && { path, stats }
+    if (stats?.isDirectory() !== true) return undefined
+  }
+  return undefined
+}
+
+/** The payload's outputs, if it made a real directory of them. */
 export async function outputsDirectory(
   scratch: string,
   outputs: string | undefined,
 ): Promise<string | undefined> {
-  if (outputs === undefined) return undefined
-  let path = scratch
-  for (const name of outputs.split('/')) {
-    path = join(path, name)
-    const found = await lstat(path).catch(() => undefined)
-    if (found?.isDirectory() !== true) return undefined
-  }
-  return path
+  const found = outputs === undefined ? undefined : await descend(scratch, outputs)
+  return found?.stats.isDirectory() === true ? found.path : undefined
 }
 
 /**
@@ -57,10 +65,8 @@ export async function outputsDirectory(
  * @throws CatalogError `not-executable` unless the entrypoint is a plain file inside the package
  */
 export async function checkEntrypoint(packageDirectory: string, entrypoint: string): Promise<void> {
-  const found = isInnerPath(entrypoint)
-    ? await lstat(join(packageDirectory, entrypoint)).catch(() => undefined)
-    : undefined
-  if (found?.isFile() !== true)
+  const found = isInnerPath(entrypoint) ? await descend(packageDirectory, entrypoint) : undefined
+  if (found?.stats.isFile() !== true)
     throw new CatalogError(
       'not-executable',
       `The entrypoint ${JSON.stringify(entrypoint)} is not a file in the package. Name one in spec.execution.entrypoint.`,

@@ -28,7 +28,8 @@ export class UidSlots {
       .map(([first = 0, , length = 0]) => ({ first, end: first + length }))
     if (mapped.some(({ first, end }) => first <= base && base + count <= end))
       return new UidSlots(base, count)
-    const highest = Math.max(...mapped.map(({ end }) => end)) - 1 - count
+    // Below nobody (65534), which a container's range of 65536 has too.
+    const highest = Math.max(...mapped.map(({ end }) => end)) - 2 - count
     if (highest < 10_000)
       throw new Error(`this user namespace has no spare uids for payloads (uid_map: ${uidMap.trim()})`)
     return new UidSlots(highest, count)

@@ -8,6 +8,8 @@ import { diskUsage, processTree, proportionalMemory, treeUsage, unlinkedBytes } 
 import type { ControlGroup } from './cgroup.ts'
 
 const mib = 1024 * 1024
+/** Node.js fires a timer of more than this at once. */
+const longestTimerMs = 2 ** 31 - 1
 const pollMs = { counted: 100, uncounted: 50 }
 /** Below this much free space on the staging disk every run ends: the daemon's store needs it to stay consistent. */
 const freeReserveBytes = 256 * mib
@@ -47,7 +49,7 @@ export class Watch {
     this.#run = run
     this.#limits = limits
     this.#onLimit = onLimit
-    this.#wall = setTimeout(() => this.hit('time'), limits.runSeconds * 1000)
+    this.#wall = setTimeout(() => this.hit('time'), Math.min(limits.runSeconds * 1000, longestTimerMs))
     this.#next(this.#pollMs)
   }
 
@@ -91,8 +93,8 @@ export class Watch {
     const limit = await this.#measure().catch(() => undefined)
     if (this.#ended || this.#hit !== undefined) return
     if (limit !== undefined) return this.hit(limit)
-    // A tree that is slow to walk is walked less often, so that it cannot take the daemon's time.
-    this.#next(Math.max(this.#pollMs, 4 * (performance.now() - started)))
+    // A tree that is slow to walk is walked less often, so that it takes at most half of the daemon's time.
+    this.#next(Math.max(this.#pollMs, performance.now() - started))
   }
 
   async #measure(): Promise<LimitName | undefined> {

@@ -62,6 +62,8 @@ export interface PartialOwner {
   findCopy(hash: Uint8Array, length: number): Promise<Uint8Array | undefined>
   /** Records the root as complete; its payload is durable. Refused when the root was removed meanwhile. */
   finish(): Promise<void>
+  /** Deletes the payload file, unless another has published the root meanwhile. */
+  discard(): Promise<void>
   closed(): void
 }
 
@@ -174,10 +176,8 @@ export class FilePartial implements PartialContent {
       await durable
     } catch (error) {
       // The bytes that a failed sync dropped may still be read from memory: only a new file can be trusted.
-      if (!this.#finished) {
-        this.#presence.clear()
-        await this.#disk.discard(this.#disk.path(this.#layout.root))
-      }
+      this.#presence.clear()
+      await this.#owner.discard()
       throw this.#disk.typed('syncing a payload file', error)
     }
     await this.#owner.finish()
@@ -185,7 +185,7 @@ export class FilePartial implements PartialContent {
     await this.close()
   }
 
-  /** Another has published the same root meanwhile: there is nothing left to do, and its file is not ours. */
+  /** Another has published the same root durably: there is nothing left to do, and its file is not ours. */
   supersede(): void {
     this.#finished = true
   }

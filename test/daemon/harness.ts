@@ -1,0 +1,192 @@
+// Real daemons for tests: each a process of its own with a home of its own, driven by the command line and the
+// control socket as a user would. Only processes started here are ever ended.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { cp, mkdir, mkdtemp, readdir, readFile, readlink, rm, lstat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { afterAll } from 'vitest'
+import { blake3 } from '../../src/base/hash.ts'
+import type { FetchResult } from '../../src/control/api.ts'
+import { ControlClient } from '../../src/control/client.ts'
+
+const program = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+const loopback = ['--listen', '/ip4/127.0.0.1/udp/0/quic-v1', '--listen', '/ip4/127.0.0.1/tcp/0']
+
+export interface Finished {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs the command line to its end. */
+export async function catalog(args: readonly string[], options: { input?: string; cwd?: string; env?: NodeJS.ProcessEnv } = {}): Promise<Finished> {
+  const child = spawn(process.execPath, [program, ...args], { cwd: options.cwd, env: options.env ?? process.env, stdio: 'pipe' })
+  child.stdin.on('error', () => undefined).end(options.input ?? '')
+  let stdout = ''
+  let stderr = ''
+  child.stdout.on('data', (chunk: Buffer) => {
+    stdout += chunk.toString()
+  })
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString()
+  })
+  const code = await new Promise<number | null>(resolve => child.once('close', resolve))
+  return { code, stdout, stderr }
+}
+
+export class TestNode {
+  readonly home: string
+  #child: ChildProcess | undefined
+  #peerId = ''
+  #addresses: string[] = []
+  errors = ''
+
+  constructor(home: string) {
+    this.home = home
+  }
+
+  get peerId(): string {
+    return this.#peerId
+  }
+
+  /** The QUIC address, for --bootstrap. */
+  get address(): string {
+    return this.#addresses.find(address => address.includes('/quic-v1/')) as string
+  }
+
+  get addresses(): readonly string[] {
+    return this.#addresses
+  }
+
+  get client(): ControlClient {
+    return new ControlClient({ socketPath: join(this.home, 'control.sock') })
+  }
+
+  get pid(): number {
+    return this.#child?.pid as number
+  }
+
+  async start(args: readonly string[] = [], env: NodeJS.ProcessEnv = process.env): Promise<void> {
+    const listen = args.includes('--listen') ? [] : loopback
+    const child = spawn(process.execPath, [program, 'daemon', '--home', this.home, ...listen, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env })
+    this.#child = child
+    child.stderr?.on('data', (chunk: Buffer) => {
+      this.errors = (this.errors + chunk.toString()).slice(-20_000)
+    })
+    const line = await new Promise<string>((resolve, reject) => {
+      createInterface({ input: child.stdout as NodeJS.ReadableStream }).once('line', resolve)
+      child.once('exit', code => reject(new Error(`the daemon ended with ${code}: ${this.errors}`)))
+    })
+    const ready = JSON.parse(line) as { ready: boolean; peerId: string; addresses: string[] }
+    this.#peerId = ready.peerId
+    this.#addresses = ready.addresses
+  }
+
+  /** Ends the daemon by a signal; resolves to its exit code and how long that took, in milliseconds. */
+  async end(signal: NodeJS.Signals): Promise<{ code: number | null; milliseconds: number }> {
+    const child = this.#child
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return { code: child?.exitCode ?? null, milliseconds: 0 }
+    const started = performance.now()
+    const exited = new Promise<number | null>(resolve => child.once('exit', resolve))
+    child.kill(signal)
+    return { code: await exited, milliseconds: performance.now() - started }
+  }
+
+  /** Runs a command against this node, and gives its JSON. */
+  async json<T = Record<string, never>>(...args: string[]): Promise<T> {
+    const { code, stdout, stderr } = await catalog([...args, '--home', this.home, '--json'])
+    if (code !== 0) throw new Error(`catalog ${args.join(' ')} ended with ${code}: ${stderr}`)
+    return JSON.parse(stdout) as T
+  }
+
+  run(...args: string[]): Promise<Finished> {
+    const separator = args.indexOf('--')
+    const at = separator === -1 ? args.length : separator
+    return catalog([...args.slice(0, at), '--home', this.home, ...args.slice(at)])
+  }
+
+  async fetch(ref: string, out?: string): Promise<FetchResult> {
+    const [result] = await this.client.fetch({ refs: [ref], ...(out === undefined ? {} : { out }) })
+    if (result === undefined || 'error' in result) throw new Error(`fetch failed: ${JSON.stringify(result)}`)
+    return result
+  }
+}
+
+/** A temporary directory and the nodes in it, taken away after the file's tests. */
+export class Laboratory {
+  readonly #nodes: TestNode[] = []
+  #root: string | undefined
+
+  constructor() {
+    afterAll(async () => {
+      await Promise.all(this.#nodes.map(node => node.end('SIGKILL')))
+      if (this.#root !== undefined) await rm(this.#root, { recursive: true, force: true })
+    })
+  }
+
+  async path(name: string): Promise<string> {
+    this.#root ??= await mkdtemp(join(tmpdir(), 'catalog-test-'))
+    return join(this.#root, name)
+  }
+
+  /** An initialised node that is not running. */
+  async node(name: string, network?: string): Promise<TestNode> {
+    const home = await this.path(name)
+    const { code, stderr } = await catalog(['init', '--home', home, '--json', ...(network === undefined ? [] : ['--network', network])])
+    if (code !== 0) throw new Error(`init failed: ${stderr}`)
+    const node = new TestNode(home)
+    this.#nodes.push(node)
+    return node
+  }
+
+  /** Starts a node that bootstraps from the given ones. */
+  async started(name: string, bootstrap: readonly TestNode[] = [], args: readonly string[] = []): Promise<TestNode> {
+    const node = await this.node(name)
+    await node.start([...bootstrap.flatMap(other => ['--bootstrap', other.address]), ...args])
+    return node
+  }
+
+  /** A package directory: `files` by path, the manifest made from `spec`. */
+  async package(name: string, version: string, files: Readonly<Record<string, string | Uint8Array>>, spec: Record<string, unknown> = {}): Promise<string> {
+    const directory = await this.path(`package-${name.replace('/', '-')}-${version}-${Math.random().toString(36).slice(2)}`)
+    const manifest = { apiVersion: 'catalog.v1', kind: 'AssetPackage', metadata: { name, version }, spec: { description: `The package ${name}`, ...spec } }
+    await mkdir(directory, { recursive: true })
+    await writeFile(join(directory, 'catalog.json'), JSON.stringify(manifest, undefined, 2))
+    for (const [path, content] of Object.entries(files)) {
+      await mkdir(dirname(join(directory, path)), { recursive: true })
+      await writeFile(join(directory, path), content)
+    }
+    return directory
+  }
+
+  async copy(from: string, name: string): Promise<string> {
+    const directory = await this.path(name)
+    await cp(from, directory, { recursive: true, verbatimSymlinks: true })
+    return directory
+  }
+}
+
+/** Every entry of a tree as one line: kind, mode, path, and what it holds. */
+export async function listTree(root: string): Promise<string[]> {
+  const lines: string[] = []
+  for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name)
+    const status = await lstat(path)
+    const name = path.slice(root.length + 1)
+    if (status.isSymbolicLink()) lines.push(`link ${name} -> ${await readlink(path)}`)
+    else if (status.isDirectory()) lines.push(`directory ${name}`)
+    else lines.push(`file ${(status.mode & 0o777).toString(8)} ${name} ${Buffer.from(blake3(await readFile(path))).toString('hex')}`)
+  }
+  return lines.sort()
+}
+
+export async function until(what: string, holds: () => Promise<boolean>, timeoutMs = 10_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs
+  for (;;) {
+    if (await holds()) return
+    if (performance.now() > deadline) throw new Error(`within ${timeoutMs} ms, not: ${what}`)
+    await new Promise(resolve => setTimeout(resolve, 100))
+  }
+}

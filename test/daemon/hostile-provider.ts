@@ -1,0 +1,58 @@
+// A hostile program of its own: joins a network as a member, claims to provide a content root, and serves it badly.
+//
+//   node hostile-provider.ts BEHAVIOUR ROOT HONEST VICTIM     prints its peer id once it is ready to do harm
+//
+// HONEST and VICTIM are multiaddrs. It takes the true index from the honest node: a liar that is believed at first
+// does more harm.
+import { silentLog } from '../../src/base/log.ts'
+import { encodeFrame, FrameReader } from '../../src/network/frames.ts'
+import { defaultLaneOptions, TransferLane } from '../../src/distribution/transfer-lane.ts'
+import { decodeContentIndex } from '../../src/assets/content-index.ts'
+import type { ByteStream } from '../../src/network/host.ts'
+import { createNodeKey } from '../../src/network/identity.ts'
+import { Libp2pHost } from '../../src/network/libp2p-host.ts'
+
+const [behaviour, root, honest, victim] = process.argv.slice(2) as [string, string, string, string]
+const host = new Libp2pHost({ privateKey: await createNodeKey(), log: silentLog }, { network: 'catalog', listen: ['/ip4/127.0.0.1/udp/0/quic-v1'] })
+await host.start()
+const lane = await TransferLane.open(host, await host.dial(honest), defaultLaneOptions, {})
+const indexBytes = await lane.index(root, 64 * 1024 * 1024)
+await lane.close()
+const index = decodeContentIndex(indexBytes, root)
+
+async function answer(stream: ByteStream): Promise<void> {
+  const reader = new FrameReader(stream)
+  for (;;) {
+    const question = await reader.message(1024)
+    if (question === undefined) return
+    const id = question['id']
+    if (behaviour === 'garbage') return stream.write(Buffer.alloc(5000, 0xff))
+    if (question['op'] === 'have') await stream.write(encodeFrame({ id, code: 'ok', length: 0, complete: true }))
+    else if (question['op'] === 'index') await answerIndex(stream, id, Number(question['offset']))
+    else await answerShards(stream, id, Number(question['first']), Number(question['count']))
+  }
+}
+
+async function answerIndex(stream: ByteStream, id: unknown, offset: number): Promise<void> {
+  const bytes = Uint8Array.from(indexBytes)
+  if (behaviour === 'false-index') bytes[bytes.length - 1] = (bytes[bytes.length - 1] as number) ^ 1
+  const piece = bytes.subarray(offset, offset + 1024 * 1024)
+  await stream.write(encodeFrame({ id, code: 'ok', length: piece.byteLength, total: bytes.byteLength }))
+  await stream.write(piece)
+}
+
+async function answerShards(stream: ByteStream, id: unknown, first: number, count: number): Promise<void> {
+  const length = index.shards.slice(first, first + count).reduce((sum, shard) => sum + shard.length, 0)
+  await stream.write(encodeFrame({ id, code: 'ok', length: behaviour === 'too-short' ? length - 1 : length }))
+  if (behaviour === 'stalls') return new Promise(() => undefined)
+  if (behaviour === 'crawls')
+    for (let sent = 0; sent < 600; sent++) {
+      await stream.write(Buffer.alloc(1))
+      await new Promise(resolve => setTimeout(resolve, 1000))
+    }
+  await stream.write(Buffer.alloc(behaviour === 'too-short' ? length - 1 : length, 7))
+}
+
+host.handle('/transfer/1', stream => answer(stream), { maxInboundPerPeer: 64, maxInbound: 64 })
+await host.dial(victim)
+process.stdout.write(`${host.peer}\n`)
