@@ -268,7 +268,11 @@ export class Libp2pHost implements Host, Service {
   }
 
   #bestConnection(node: Libp2p, peer: PeerId): Connection | undefined {
-    const open = node.getConnections(peer).filter(connection => connection.status === 'open')
+    // The newest: of a peer that was killed and came back, QUIC takes ten seconds to notice that the older is dead.
+    const open = node
+      .getConnections(peer)
+      .filter(connection => connection.status === 'open')
+      .sort((a, b) => b.timeline.open - a.timeline.open)
     return open.find(connection => isQuic(connection.remoteAddr)) ?? open[0]
   }
 

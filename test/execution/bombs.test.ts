@@ -94,7 +94,7 @@ const python: readonly Bomb[] = [
     name: 'fills the disk with empty files',
     limit: 'storage',
     program: 'import itertools\nfor n in itertools.count(): open(f"/scratch/{n}", "wb").close()',
-    limits: { runSeconds: 6 },
+    limits: { runSeconds: 6, storageMb: 4, fileMb: 4 },
   },
   {
     name: 'fills the disk through files without a name',

@@ -38,21 +38,26 @@ export async function openStores(directory: string, fileSystem: FileSystem = nod
   return { records, store, close }
 }
 
-/** What a worker said, as what must be here after it: roots acknowledged last as complete, and as removed. */
+/** What a worker said, as what must be here after it: the roots last acknowledged as complete. */
 export class Acknowledged {
   readonly complete = new Set<string>()
-  readonly removed = new Set<string>()
+  completions = 0
 
-  hear(output: string): void {
+  /**
+   * `untilMs`: when the power was cut. Linux may answer 0 to a sync that spans the shutdown of its file system, so a
+   * completion said after the cut proves nothing; with a real cut nobody hears it.
+   */
+  hear(output: string, untilMs = Number.POSITIVE_INFINITY): void {
     // The last line may have been cut by the kill.
     for (const line of output.split('\n').slice(0, -1)) {
-      const [what, root] = line.split(' ') as [string, string]
-      if (what === 'ready') continue
+      const [what, root, time] = line.split(' ') as [string, string, string]
+      if (what === 'ready' || (what === 'complete' && Number(time) >= untilMs)) continue
       // A removal that was under way may or may not have happened.
       this.complete.delete(root)
-      this.removed.delete(root)
-      if (what === 'complete') this.complete.add(root)
-      if (what === 'removed') this.removed.add(root)
+      if (what === 'complete') {
+        this.complete.add(root)
+        this.completions += 1
+      }
     }
   }
 }

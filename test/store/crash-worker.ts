@@ -12,7 +12,8 @@ const chance = (below: number) => {
   state = (Math.imul(state, 1664525) + 1013904223) >>> 0
   return Math.floor((state / 2 ** 32) * below)
 }
-const say = (line: string) => writeSync(1, `${line}\n`)
+/** With the time, so that what is said after a power cut can be told apart. */
+const say = (line: string) => writeSync(1, `${line} ${Date.now()}\n`)
 /** Few different contents, so that they meet again: published twice, fetched after removal, copied from. */
 const someContent = () => sample(chance(12), 200_000 + chance(3) * 700_000)
 
@@ -60,5 +61,5 @@ const lane = async () => {
   }
 }
 
-say('ready')
+say('ready -')
 await Promise.all([lane(), lane()])

@@ -129,7 +129,7 @@ describe('a store in files', () => {
     const partial = await store.openPartial(content.root, content.indexBytes)
     for (const shard of partial.missing()) await partial.put(shard, content.shard(shard))
     const batch = records.batch.bind(records)
-    let release = () => undefined as void
+    let release: () => void = () => undefined
     const recording = new Promise<void>(reached => {
       records.batch = async writes => {
         reached()
