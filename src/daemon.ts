@@ -12,14 +12,23 @@ import { catalogVersion, createNode } from './node.ts'
 const stopWithinMs = 4_500
 
 /** Resolves once the daemon has stopped; the process exits with the code it resolves to. */
-export async function runDaemon({ home, flags }: { readonly home: string; readonly flags: ConfigFlags }): Promise<number> {
+export async function runDaemon({
+  home,
+  flags,
+}: {
+  readonly home: string
+  readonly flags: ConfigFlags
+}): Promise<number> {
   const paths = await openHome(home)
   const config = loadConfig({ home: paths.home, env: process.env, flags })
   const log = createLog(config.log.level)
   const lock = await lockHome(paths)
   try {
     const node = await createNode(paths, config, log)
-    const control = createControlServer({ api: node.api, log }, { socketPath: paths.socket, version: catalogVersion })
+    const control = createControlServer(
+      { api: node.api, log },
+      { socketPath: paths.socket, version: catalogVersion },
+    )
     const stopped = untilStopSignal(log)
     try {
       await node.start()
@@ -40,13 +49,18 @@ export async function runDaemon({ home, flags }: { readonly home: string; readon
 }
 
 function createLog(level: string): Log {
-  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }))
+  return pino(
+    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+    pino.destination({ dest: 2, sync: true }),
+  )
 }
 
 function untilStopSignal(log: Log): Promise<void> {
   // A transport that fails outside of any call must not take the node down; it is told, and the node goes on.
   process.on('uncaughtException', error => log.error({ error: error.stack }, 'an error escaped its handler'))
-  process.on('unhandledRejection', error => log.error({ error: String(error) }, 'a rejection escaped its handler'))
+  process.on('unhandledRejection', error =>
+    log.error({ error: String(error) }, 'a rejection escaped its handler'),
+  )
   return new Promise(resolve => {
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
       process.once(signal, () => {

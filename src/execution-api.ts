@@ -2,10 +2,18 @@
 import { randomUUID } from 'node:crypto'
 import { isAbsolute } from 'node:path'
 import { CatalogError } from './base/errors.ts'
-import type { ExecuteRequest, ExecutionEvent, ExecutionStatus, ExecutionView, ProgressOptions, ResultRequest, ResultResult } from './control/api.ts'
+import type {
+  ExecuteRequest,
+  ExecutionEvent,
+  ExecutionStatus,
+  ExecutionView,
+  ProgressOptions,
+  ResultRequest,
+  ResultResult,
+} from './control/api.ts'
 import type { Delegations } from './execution/delegations.ts'
 import type { ExecutionFollowed, ExecutionRecord, Executor } from './execution/executor.ts'
-import { execute, type ExecuteDeps } from './flows/execute.ts'
+import { type ExecuteDeps, execute } from './flows/execute.ts'
 import type { ExecutionsApi } from './node-api.ts'
 
 export interface ExecutionApiDeps {
@@ -15,8 +23,16 @@ export interface ExecutionApiDeps {
   readonly flow: ExecuteDeps
   readonly sandbox: () => { readonly tier: string; readonly reason?: string }
   /** Makes a result's content, which the peer has, complete here, and says how many files and bytes it is. */
-  readonly fetchResult: (root: string, peer: string, options: ProgressOptions) => Promise<{ files: number; bytes: number }>
-  readonly writeResult: (root: string, out: string, options: ProgressOptions & { force: boolean }) => Promise<unknown>
+  readonly fetchResult: (
+    root: string,
+    peer: string,
+    options: ProgressOptions,
+  ) => Promise<{ files: number; bytes: number }>
+  readonly writeResult: (
+    root: string,
+    out: string,
+    options: ProgressOptions & { force: boolean },
+  ) => Promise<unknown>
   readonly offersExecution: (peer: string) => boolean
 }
 
@@ -28,15 +44,24 @@ export function createExecutionApi(deps: ExecutionApiDeps): ExecutionsApi {
   const recordOf = (id: string): AnyRecord => {
     const record = delegations.get(id) ?? executor.get(id)
     if (record === undefined)
-      throw new CatalogError('no-such-execution', `There is no execution ${id} on this node; "catalog executions" lists those that are.`, { id })
+      throw new CatalogError(
+        'no-such-execution',
+        `There is no execution ${id} on this node; "catalog executions" lists those that are.`,
+        { id },
+      )
     return record
   }
   return {
     status: () => statusOf(deps),
     offersExecution: deps.offersExecution,
-    execute: async (request, options) => viewOf(deps, await execute(deps.flow, checkedRequest(request), options)),
-    followExecution: (id, options) => eventsOf(recordOf(id).peer ?? deps.self, id, holderOf(id).follow(id, options)),
-    executions: async () => [...executor.list(), ...delegations.list()].sort(byCreation).map(record => viewWithoutOutput(deps, record)),
+    execute: async (request, options) =>
+      viewOf(deps, await execute(deps.flow, checkedRequest(request), options)),
+    followExecution: (id, options) =>
+      eventsOf(recordOf(id).peer ?? deps.self, id, holderOf(id).follow(id, options)),
+    executions: async () =>
+      [...executor.list(), ...delegations.list()]
+        .sort(byCreation)
+        .map(record => viewWithoutOutput(deps, record)),
     execution: async id => viewOf(deps, recordOf(id)),
     cancelExecution: async id => {
       recordOf(id)
@@ -46,7 +71,8 @@ export function createExecutionApi(deps: ExecutionApiDeps): ExecutionsApi {
   }
 }
 
-const byCreation = (a: AnyRecord, b: AnyRecord) => (a.createdAt < b.createdAt ? -1 : a.createdAt > b.createdAt ? 1 : 0)
+const byCreation = (a: AnyRecord, b: AnyRecord) =>
+  a.createdAt < b.createdAt ? -1 : a.createdAt > b.createdAt ? 1 : 0
 
 async function statusOf({ executor, flow, sandbox }: ExecutionApiDeps): Promise<ExecutionStatus> {
   const { queued, running, ceiling } = executor.load()
@@ -64,9 +90,21 @@ async function statusOf({ executor, flow, sandbox }: ExecutionApiDeps): Promise<
   }
 }
 
-function checkedRequest({ ref, on, args, env, inputBase64, timeoutSeconds, nodes, publisher }: ExecuteRequest) {
+function checkedRequest({
+  ref,
+  on,
+  args,
+  env,
+  inputBase64,
+  timeoutSeconds,
+  nodes,
+  publisher,
+}: ExecuteRequest) {
   if (nodes !== undefined && nodes !== 1)
-    throw new CatalogError('invalid-request', `This version runs a payload on one node; ${nodes} were asked for. Leave --nodes out.`)
+    throw new CatalogError(
+      'invalid-request',
+      `This version runs a payload on one node; ${nodes} were asked for. Leave --nodes out.`,
+    )
   return {
     id: randomUUID(),
     ref,
@@ -79,10 +117,15 @@ function checkedRequest({ ref, on, args, env, inputBase64, timeoutSeconds, nodes
   }
 }
 
-async function* eventsOf(peer: string, id: string, events: AsyncIterable<ExecutionFollowed>): AsyncIterable<ExecutionEvent> {
+async function* eventsOf(
+  peer: string,
+  id: string,
+  events: AsyncIterable<ExecutionFollowed>,
+): AsyncIterable<ExecutionEvent> {
   for await (const event of events)
     if ('state' in event) yield { state: event.state, id, peer }
-    else if ('bytes' in event) yield { stream: event.stream, base64: Buffer.from(event.bytes).toString('base64') }
+    else if ('bytes' in event)
+      yield { stream: event.stream, base64: Buffer.from(event.bytes).toString('base64') }
 }
 
 function viewWithoutOutput(deps: ExecutionApiDeps, record: AnyRecord): ExecutionView {
@@ -91,12 +134,22 @@ function viewWithoutOutput(deps: ExecutionApiDeps, record: AnyRecord): Execution
 }
 
 async function viewOf(deps: ExecutionApiDeps, record: AnyRecord): Promise<ExecutionView> {
-  const logs = await (record.peer === undefined || record.peer === deps.self ? deps.executor : deps.delegations).logs(record.id)
-  return { ...viewWithoutOutput(deps, record), ...asText('stdout', logs.stdout), ...asText('stderr', logs.stderr) }
+  const logs = await (record.peer === undefined || record.peer === deps.self
+    ? deps.executor
+    : deps.delegations
+  ).logs(record.id)
+  return {
+    ...viewWithoutOutput(deps, record),
+    ...asText('stdout', logs.stdout),
+    ...asText('stderr', logs.stderr),
+  }
 }
 
 /** UTF-8 as text; anything else in base64, so that no byte is lost. */
-function asText(stream: 'stdout' | 'stderr', bytes: Uint8Array): Partial<Pick<ExecutionView, 'stdout' | 'stdoutBase64' | 'stderr' | 'stderrBase64'>> {
+function asText(
+  stream: 'stdout' | 'stderr',
+  bytes: Uint8Array,
+): Partial<Pick<ExecutionView, 'stdout' | 'stdoutBase64' | 'stderr' | 'stderrBase64'>> {
   try {
     return { [stream]: new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes) }
   } catch {
@@ -104,15 +157,32 @@ function asText(stream: 'stdout' | 'stderr', bytes: Uint8Array): Partial<Pick<Ex
   }
 }
 
-async function writeResultOf(deps: ExecutionApiDeps, record: AnyRecord, { out, force }: ResultRequest, options: ProgressOptions): Promise<ResultResult> {
-  if (!isAbsolute(out)) throw new CatalogError('invalid-request', `The path ${JSON.stringify(out)} is not absolute; requests name absolute paths.`)
+async function writeResultOf(
+  deps: ExecutionApiDeps,
+  record: AnyRecord,
+  { out, force }: ResultRequest,
+  options: ProgressOptions,
+): Promise<ResultResult> {
+  if (!isAbsolute(out))
+    throw new CatalogError(
+      'invalid-request',
+      `The path ${JSON.stringify(out)} is not absolute; requests name absolute paths.`,
+    )
   const { id, resultRoot, state, endedAt, name } = record
   if (resultRoot === undefined) {
-    if (endedAt === undefined) throw new CatalogError('result-not-ready', `The execution ${id} is ${state}; its result is there once it has ended.`, { id, state })
-    throw new CatalogError('not-found', `The execution ${id} (${state}) kept no result: either the manifest of ${name} names no "outputs" directory, or the payload made none.`, { id, state })
+    if (endedAt === undefined)
+      throw new CatalogError(
+        'result-not-ready',
+        `The execution ${id} is ${state}; its result is there once it has ended.`,
+        { id, state },
+      )
+    throw new CatalogError(
+      'not-found',
+      `The execution ${id} (${state}) kept no result: either the manifest of ${name} names no "outputs" directory, or the payload made none.`,
+      { id, state },
+    )
   }
   const { files, bytes } = await deps.fetchResult(resultRoot, record.peer ?? deps.self, options)
   await deps.writeResult(resultRoot, out, { ...options, force: force === true })
   return { id, root: resultRoot, files, bytes, out }
 }
-

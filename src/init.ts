@@ -21,7 +21,10 @@ export interface InitResult {
 }
 
 /** @throws CatalogError `already-initialised`, `output-exists`, `home-not-owned`, `socket-path-too-long` */
-export async function initHome(options: { readonly home: string; readonly network?: string }): Promise<InitResult> {
+export async function initHome(options: {
+  readonly home: string
+  readonly network?: string
+}): Promise<InitResult> {
   const paths = await createHome(options.home)
   const keys = keyPaths(paths)
   const peerId = peerOfNodeKey(await loadOrCreateNodeKey(keys.node))

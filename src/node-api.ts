@@ -39,7 +39,12 @@ export interface NodeApiDeps {
   readonly store: ContentStore
   readonly catalogue: Catalogue
   readonly search: Search
-  readonly flows: { readonly publish: PublishDeps; readonly fetch: FetchDeps; readonly resolve: ResolveDeps; readonly remove: RemoveDeps }
+  readonly flows: {
+    readonly publish: PublishDeps
+    readonly fetch: FetchDeps
+    readonly resolve: ResolveDeps
+    readonly remove: RemoveDeps
+  }
   readonly announcements: () => AnnouncementState
   /** Peers that hold a root, each with whether in whole. */
   readonly holders: (root: string, options: CallOptions) => Promise<{ peer: string; complete: boolean }[]>
@@ -47,7 +52,10 @@ export interface NodeApiDeps {
 }
 
 /** The execution calls of NodeApi, which execution-api.ts answers. */
-export type ExecutionsApi = Pick<NodeApi, 'execute' | 'followExecution' | 'executions' | 'execution' | 'cancelExecution' | 'result'> & {
+export type ExecutionsApi = Pick<
+  NodeApi,
+  'execute' | 'followExecution' | 'executions' | 'execution' | 'cancelExecution' | 'result'
+> & {
   status(): Promise<Status['execution']>
   offersExecution(peer: string): boolean
 }
@@ -88,7 +96,11 @@ export function createNodeApi(deps: NodeApiDeps): NodeApi {
       home: deps.home,
       uptimeSeconds: Math.floor((Date.now() - since) / 1000),
       peers: new Set(host.connections().map(({ peer }) => peer)).size,
-      releases: { known: catalogue.count, held: usage.contents, bytes: usage.completeBytes + usage.partialBytes },
+      releases: {
+        known: catalogue.count,
+        held: usage.contents,
+        bytes: usage.completeBytes + usage.partialBytes,
+      },
       freeBytes: usage.freeBytes,
       announcements: deps.announcements(),
       execution: await executions.status(),
@@ -131,7 +143,8 @@ function peersOf({ host, executions }: NodeApiDeps): PeerView[] {
 }
 
 async function viewOf({ store }: NodeApiDeps, summary: ReleaseSummary): Promise<ReleaseView> {
-  const { id, name, version, root, size, files, publisher, description, tags, type, category, signedAt } = summary
+  const { id, name, version, root, size, files, publisher, description, tags, type, category, signedAt } =
+    summary
   return {
     ...{ id, name, version, root, size, files, publisher, description, tags, type },
     ...(category === undefined ? {} : { category }),
@@ -151,7 +164,11 @@ async function releasesOf(deps: NodeApiDeps, heldOnly: boolean): Promise<Release
   return views
 }
 
-async function show(deps: NodeApiDeps, ref: string, options: CallOptions & { publisher?: string }): Promise<ReleaseDetail> {
+async function show(
+  deps: NodeApiDeps,
+  ref: string,
+  options: CallOptions & { publisher?: string },
+): Promise<ReleaseDetail> {
   const release = await resolve(deps.flows.resolve, ref, options)
   const { statement, signatures } = release
   const summary = await deps.catalogue.summary(release.id)
@@ -176,23 +193,47 @@ async function searchReleases(deps: NodeApiDeps, query: SearchQuery): Promise<Se
   return Promise.all(results.map(async ({ release, score }) => ({ ...(await viewOf(deps, release)), score })))
 }
 
-async function publishPath(deps: NodeApiDeps, { path }: PublishRequest, options: ProgressOptions): Promise<PublishResult> {
+async function publishPath(
+  deps: NodeApiDeps,
+  { path }: PublishRequest,
+  options: ProgressOptions,
+): Promise<PublishResult> {
   requireAbsolute(path)
   const started = performance.now()
   const { release, created, warnings } = await publish(deps.flows.publish, path, {
     signal: options.signal,
-    onProgress: (phase, done, total) => options.onProgress?.({ phase, ...(total > 0 ? { done, total } : {}) }),
+    onProgress: (phase, done, total) =>
+      options.onProgress?.({ phase, ...(total > 0 ? { done, total } : {}) }),
   })
   const { name, version, root, size, files, publisher } = release.statement
-  return { id: release.id, name, version, root, size, files, publisher, created, warnings, milliseconds: Math.round(performance.now() - started) }
+  return {
+    id: release.id,
+    name,
+    version,
+    root,
+    size,
+    files,
+    publisher,
+    created,
+    warnings,
+    milliseconds: Math.round(performance.now() - started),
+  }
 }
 
 function requireAbsolute(path: string): void {
-  if (!isAbsolute(path)) throw new CatalogError('invalid-request', `The path ${JSON.stringify(path)} is not absolute; requests name absolute paths.`)
+  if (!isAbsolute(path))
+    throw new CatalogError(
+      'invalid-request',
+      `The path ${JSON.stringify(path)} is not absolute; requests name absolute paths.`,
+    )
 }
 
 /** Several REFs give one result each: one failure does not end the others. */
-async function fetchAll(deps: NodeApiDeps, request: FetchRequest, options: ProgressOptions): Promise<(FetchResult | FetchFailure)[]> {
+async function fetchAll(
+  deps: NodeApiDeps,
+  request: FetchRequest,
+  options: ProgressOptions,
+): Promise<(FetchResult | FetchFailure)[]> {
   if (request.out !== undefined) requireAbsolute(request.out)
   if (request.outParent !== undefined) requireAbsolute(request.outParent)
   if (request.refs.length === 1) return [await fetchOne(deps, request.refs[0] as string, request, options)]
@@ -208,20 +249,39 @@ async function fetchAll(deps: NodeApiDeps, request: FetchRequest, options: Progr
   return results
 }
 
-async function fetchOne(deps: NodeApiDeps, ref: string, request: FetchRequest, options: ProgressOptions): Promise<FetchResult> {
+async function fetchOne(
+  deps: NodeApiDeps,
+  ref: string,
+  request: FetchRequest,
+  options: ProgressOptions,
+): Promise<FetchResult> {
   const { signal } = options
   options.onProgress?.({ phase: 'resolve', ref })
   const release = await resolve(deps.flows.resolve, ref, { signal, publisher: request.publisher })
-  const onProgress: FetchOptions['onProgress'] = (phase, done, total) => options.onProgress?.({ phase, ref, done, total })
+  const onProgress: FetchOptions['onProgress'] = (phase, done, total) =>
+    options.onProgress?.({ phase, ref, done, total })
   const { statement } = release
   options.onProgress?.({ phase: 'find', ref })
   const fetched = await fetchRelease(deps.flows.fetch, release, { signal, onProgress })
   const out = outputOf(request, release)
-  const writeMilliseconds = out === undefined ? undefined : await writeContent(deps.flows.fetch, statement.root, out, { signal, onProgress, force: request.force === true })
+  const writeMilliseconds =
+    out === undefined
+      ? undefined
+      : await writeContent(deps.flows.fetch, statement.root, out, {
+          signal,
+          onProgress,
+          force: request.force === true,
+        })
   return {
     ref,
     id: release.id,
-    ...{ name: statement.name, version: statement.version, root: statement.root, files: statement.files, bytes: statement.size },
+    ...{
+      name: statement.name,
+      version: statement.version,
+      root: statement.root,
+      files: statement.files,
+      bytes: statement.size,
+    },
     bytesTransferred: fetched.bytesTransferred,
     providers: fetched.providers,
     milliseconds: fetched.milliseconds,
@@ -230,7 +290,10 @@ async function fetchOne(deps: NodeApiDeps, ref: string, request: FetchRequest, o
   }
 }
 
-function outputOf({ out, outParent, refs }: FetchRequest, { statement: { name, version } }: Release): string | undefined {
+function outputOf(
+  { out, outParent, refs }: FetchRequest,
+  { statement: { name, version } }: Release,
+): string | undefined {
   const directory = `${name.replace('/', '-')}-${version}`
   if (out !== undefined) return refs.length === 1 ? out : join(out, directory)
   return outParent === undefined ? undefined : join(outParent, directory)
@@ -242,9 +305,13 @@ async function fileOf(deps: NodeApiDeps, ref: string, path: string, options: Cal
   const entry = index.entries.find(each => each.path === path)
   if (entry?.kind !== 'file') {
     const { name, version } = release.statement
-    throw new CatalogError('no-such-file', `${name}@${version} has no file ${JSON.stringify(path)}.`, { id: release.id, path })
+    throw new CatalogError('no-such-file', `${name}@${version} has no file ${JSON.stringify(path)}.`, {
+      id: release.id,
+      path,
+    })
   }
   const { root } = release.statement
-  const read = (offset: number, length: number) => deps.store.read(root, entry.offset + offset, length, options)
+  const read = (offset: number, length: number) =>
+    deps.store.read(root, entry.offset + offset, length, options)
   return { size: entry.size, mode: entry.mode, read }
 }

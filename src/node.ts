@@ -62,7 +62,10 @@ export interface CatalogNode extends Required<Service> {
 /** Builds a node from its home. Opens the database and the keys; listens only from `start()` on. */
 export async function createNode(paths: HomePaths, config: Config, log: Log): Promise<CatalogNode> {
   const keys = keyPaths(paths)
-  const [nodeKey, publisherKeys] = await Promise.all([loadOrCreateNodeKey(keys.node), loadPublisherKeys(keys.publisher)])
+  const [nodeKey, publisherKeys] = await Promise.all([
+    loadOrCreateNodeKey(keys.node),
+    loadPublisherKeys(keys.publisher),
+  ])
   await mkdir(paths.store, { recursive: true, mode: 0o700 })
   const records = new LevelKeyValue({ directory: join(paths.store, 'records') })
   const scope = (name: string) => scoped(records, `${name}/`)
@@ -70,12 +73,20 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
   const signer = new Signer({ keys: publisherKeys })
   const verifier = new Verifier()
   const store = new FileContentStore({ records: scope('content'), log }, storeOptions(paths, config))
-  const catalogue = new Catalogue({ records: scope('catalogue'), log }, { ownPublisher: publisherKeys.fingerprint })
+  const catalogue = new Catalogue(
+    { records: scope('catalogue'), log },
+    { ownPublisher: publisherKeys.fingerprint },
+  )
   const search = new Search({ source: catalogue, log })
 
   const host = new Libp2pHost(
     { privateKey: nodeKey, datastoreDirectory: join(paths.store, 'network'), log },
-    { listen: config.listen, network: config.network, mdns: config.mdns, maxConnections: config.limits.maxConnections },
+    {
+      listen: config.listen,
+      network: config.network,
+      mdns: config.mdns,
+      maxConnections: config.limits.maxConnections,
+    },
   )
   const proving = { network: config.network, now: Date.now, verifier }
   const router = new KadRouter({
@@ -86,12 +97,23 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     publisherOf: (_key, value) => decodeEnvelope(value).statement.publisher,
   })
   const knownPeers = new KnownPeers({ host, records: scope('peers'), log }, { bootstrap: config.bootstrap })
-  const announcer = new Announcer({ router, records: scope('announcements'), recordBytes: key => recordOf(catalogue, key), log })
+  const announcer = new Announcer({
+    router,
+    records: scope('announcements'),
+    recordBytes: key => recordOf(catalogue, key),
+    log,
+  })
 
   const scores = new PeerScores({ records: scope('scores') })
   new TransferServer({ host, store, log })
   const providers = { host, router, log }
-  const fetcher = new ContentFetcher({ host, store, scores, log, findProviders: (root, options) => findProviders(providers, root, options) })
+  const fetcher = new ContentFetcher({
+    host,
+    store,
+    scores,
+    log,
+    findProviders: (root, options) => findProviders(providers, root, options),
+  })
   const sync = new Sync(
     { host, catalogue, log, accept: bytes => accept({ ...proving, catalogue }, bytes) },
     { ...defaultSyncOptions, enabled: config.sync.enabled, intervalMs: config.sync.intervalSeconds * 1000 },
@@ -122,7 +144,10 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
   }
 
   const staging = new StagingArea(stagingRoot(paths.home))
-  const sandbox = new Sandbox({ staging, log }, { ...defaultSandboxOptions, home: paths.home, requireStrong: config.execution.requireStrongSandbox })
+  const sandbox = new Sandbox(
+    { staging, log },
+    { ...defaultSandboxOptions, home: paths.home, requireStrong: config.execution.requireStrongSandbox },
+  )
   const executor = new Executor(
     {
       records: scope('executions'),
@@ -138,7 +163,10 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     self: host.peer,
     local: config.execution.local,
     offer: config.execution.offer,
-    limits: { processes: config.execution.ceiling.processes, outputBytes: config.execution.ceiling.outputMb * 1024 * 1024 },
+    limits: {
+      processes: config.execution.ceiling.processes,
+      outputBytes: config.execution.ceiling.outputMb * 1024 * 1024,
+    },
     executor,
     delegations,
     peers,
@@ -159,7 +187,10 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     const directory = await staging.create('package', spec.id)
     const { root } = release.statement
     try {
-      await writeTree(index, (offset, length) => store.read(root, offset, length, options), directory.path, { ...options, marker: root })
+      await writeTree(index, (offset, length) => store.read(root, offset, length, options), directory.path, {
+        ...options,
+        marker: root,
+      })
     } catch (error) {
       await directory.dispose()
       throw error
@@ -180,9 +211,11 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
   async function readReleaseFile(release: Release, path: string, options: CallOptions): Promise<Uint8Array> {
     const { index } = await fetchRelease(fetching, release, options)
     const entry = index.entries.find(each => each.path === path)
-    if (entry?.kind !== 'file') throw new CatalogError('no-such-file', `${release.statement.name} has no file ${JSON.stringify(path)}.`)
+    if (entry?.kind !== 'file')
+      throw new CatalogError('no-such-file', `${release.statement.name} has no file ${JSON.stringify(path)}.`)
     const chunks: Uint8Array[] = []
-    for await (const chunk of store.read(release.statement.root, entry.offset, entry.size, options)) chunks.push(chunk)
+    for await (const chunk of store.read(release.statement.root, entry.offset, entry.size, options))
+      chunks.push(chunk)
     return Buffer.concat(chunks)
   }
 
@@ -193,9 +226,13 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     flow: executing,
     sandbox: () => sandbox.state,
     fetchResult: async (root, peer, options) => {
-      if ((await store.state(root)) !== 'complete') await fetcher.fetch(root, { signal: options.signal, hints: [peer] })
+      if ((await store.state(root)) !== 'complete')
+        await fetcher.fetch(root, { signal: options.signal, hints: [peer] })
       const index = await store.index(root)
-      return { files: index?.entries.filter(({ kind }) => kind !== 'directory').length ?? 0, bytes: index?.size ?? 0 }
+      return {
+        files: index?.entries.filter(({ kind }) => kind !== 'directory').length ?? 0,
+        bytes: index?.size ?? 0,
+      }
     },
     writeResult: (root, out, { signal, force }) => writeContent({ store }, root, out, { signal, force }),
     offersExecution: () => false,
@@ -224,7 +261,10 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
   const tidy: Service = {
     async start() {
       const results = new Set([...executor.list(), ...delegations.list()].map(({ resultRoot }) => resultRoot))
-      const removed = await collect({ store, isReferenced: root => results.has(root) || catalogue.releasesByRoot(root).length > 0 })
+      const removed = await collect({
+        store,
+        isReferenced: root => results.has(root) || catalogue.releasesByRoot(root).length > 0,
+      })
       if (removed > 0) log.info({ removed }, 'contents that nothing refers to were removed')
     },
   }
@@ -264,7 +304,9 @@ function lifecycleOf(services: readonly Service[], log: Log): Required<Service> 
   const started: Service[] = []
   const stop = async () => {
     for (let service = started.pop(); service !== undefined; service = started.pop())
-      await service.stop?.().catch((error: unknown) => log.error({ error: String(error) }, 'a service did not stop cleanly'))
+      await service
+        .stop?.()
+        .catch((error: unknown) => log.error({ error: String(error) }, 'a service did not stop cleanly'))
   }
   return {
     async start() {
@@ -294,7 +336,9 @@ function executorOptions({ execution }: Config) {
     ...defaults,
     ceiling: {
       ...defaults.ceiling,
-      ...Object.fromEntries(Object.entries({ cpuCores, memoryMb, storageMb }).filter(([, value]) => value !== undefined)),
+      ...Object.fromEntries(
+        Object.entries({ cpuCores, memoryMb, storageMb }).filter(([, value]) => value !== undefined),
+      ),
       runSeconds,
       processes,
       outputBytes: outputMb * 1024 * 1024,
@@ -304,9 +348,18 @@ function executorOptions({ execution }: Config) {
 }
 
 /** What the DHT may keep or believe: a proved record under its own key, and no head older than one known here. */
-async function validateRecord(key: RecordKey, value: Uint8Array, proving: Parameters<typeof prove>[0], catalogue: Catalogue): Promise<void> {
+async function validateRecord(
+  key: RecordKey,
+  value: Uint8Array,
+  proving: Parameters<typeof prove>[0],
+  catalogue: Catalogue,
+): Promise<void> {
   const { statement, id } = await prove(proving, value)
-  if (key.kind === 'release' ? statement.type !== 'release' || id !== key.id : statement.type !== 'head' || statement.publisher !== key.publisher || statement.name !== key.name)
+  if (
+    key.kind === 'release'
+      ? statement.type !== 'release' || id !== key.id
+      : statement.type !== 'head' || statement.publisher !== key.publisher || statement.name !== key.name
+  )
     throw new CatalogError('bad-record', 'The record does not belong under its key.')
   if (statement.type !== 'head') return
   const known = await catalogue.head(statement.publisher, statement.name)

@@ -28,7 +28,8 @@ export function checkEntryPath(path: string): string {
   if (path.startsWith('/')) throw refuse('it is absolute')
   const names = path.split('/')
   // Checks of a path against the entries above it cost its depth: a hostile index must not make that thousands.
-  if (names.length > entryPathLimits.maxDepth) throw refuse(`it is more than ${entryPathLimits.maxDepth} directories deep`)
+  if (names.length > entryPathLimits.maxDepth)
+    throw refuse(`it is more than ${entryPathLimits.maxDepth} directories deep`)
   for (const name of names) {
     if (name === '' || name === '.' || name === '..') throw refuse(`it has the part ${JSON.stringify(name)}`)
     if (Buffer.byteLength(name) > entryPathLimits.maxNameBytes)

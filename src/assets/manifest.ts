@@ -4,7 +4,6 @@ import { z } from 'zod'
 import { checkEntryPath } from './entry-path.ts'
 import { isPackageName, isSemanticVersion, isVersionRange } from './name.ts'
 
-export const formats = ['yaml', 'yml', 'json', 'toml'] as const
 export const manifestFileNames = ['catalog.yaml', 'catalog.yml', 'catalog.json', 'catalog.toml'] as const
 
 export const manifestLimits = {

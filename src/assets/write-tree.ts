@@ -19,8 +19,6 @@ import type { ContentIndex } from './content-index.ts'
 import { fillTree } from './write-tree/fill.ts'
 import { planTree, type ReadStream } from './write-tree/plan.ts'
 
-export type { ReadStream } from './write-tree/plan.ts'
-
 export interface WriteTreeOptions extends CallOptions {
   readonly force?: boolean
   /** Bytes of the release that are in place so far, those found there included. */

@@ -9,7 +9,7 @@ import type { Log } from '../base/log.ts'
 import type { Host } from '../network/host.ts'
 import type { PeerScores } from './peer-scores.ts'
 import { type Batch, ShardPool } from './shard-pool.ts'
-import { type Availability, type LaneOptions, TransferLane, defaultLaneOptions } from './transfer-lane.ts'
+import { type Availability, defaultLaneOptions, type LaneOptions, TransferLane } from './transfer-lane.ts'
 import { transferLimits } from './transfer-server.ts'
 
 export interface ContentFetcherOptions {
@@ -123,7 +123,12 @@ class Fetch {
   #localBytes = 0
   #batchMs = 0
 
-  constructor(root: string, deps: Deps, options: ContentFetcherOptions, { expectedSize, hints = [] }: FetchOptions) {
+  constructor(
+    root: string,
+    deps: Deps,
+    options: ContentFetcherOptions,
+    { expectedSize, hints = [] }: FetchOptions,
+  ) {
     this.#root = root
     this.#deps = deps
     this.#options = options
@@ -185,7 +190,10 @@ class Fetch {
   async #open(indexBytes: Uint8Array): Promise<PartialContent> {
     const index = decodeContentIndex(indexBytes, this.#root)
     if (this.#expectedSize !== undefined && index.size !== this.#expectedSize)
-      throw new CatalogError('bad-record', `The content index of ${this.#root} says ${index.size} bytes, the signed release ${this.#expectedSize}.`)
+      throw new CatalogError(
+        'bad-record',
+        `The content index of ${this.#root} says ${index.size} bytes, the signed release ${this.#expectedSize}.`,
+      )
     const { signal } = this.#abort
     signal.throwIfAborted()
     const partial = await this.#deps.store.openPartial(this.#root, indexBytes)
@@ -252,7 +260,9 @@ class Fetch {
     const patience = AbortSignal.timeout(this.#options.patienceMs)
     for (const peer of this.#hints) if (!this.#seen.has(peer)) this.#employ(peer)
     try {
-      for await (const peer of findProviders(this.#root, { signal: AbortSignal.any([this.#abort.signal, patience]) })) {
+      for await (const peer of findProviders(this.#root, {
+        signal: AbortSignal.any([this.#abort.signal, patience]),
+      })) {
         if (this.#done) return
         if (peer === host.peer || this.#seen.has(peer) || scores.isBanned(peer)) continue
         while (this.#active.size >= this.#options.maxProviders) await this.#change()
@@ -291,7 +301,12 @@ class Fetch {
       const available = await lane.have(this.#root, partial.index.shards.length, { signal })
       if (available === undefined) return
       const extra = Array.from({ length: this.#extraLanes(partial) }, async () => this.#openLane(peer))
-      const lanes = [lane, ...(await Promise.allSettled(extra)).flatMap(each => (each.status === 'fulfilled' ? [each.value] : []))]
+      const lanes = [
+        lane,
+        ...(await Promise.allSettled(extra)).flatMap(each =>
+          each.status === 'fulfilled' ? [each.value] : [],
+        ),
+      ]
       await Promise.all(lanes.map(each => this.#workOn(each, available, partial)))
       this.#deps.scores.succeeded(peer)
     } finally {
@@ -347,7 +362,8 @@ class Fetch {
     try {
       return await this.#open(bytes)
     } catch (error) {
-      if (isCatalogError(error, 'corrupt-content')) await this.#deps.scores.ban(lane.peer, 'sent a false content index')
+      if (isCatalogError(error, 'corrupt-content'))
+        await this.#deps.scores.ban(lane.peer, 'sent a false content index')
       // A true index that cannot be used here (too large for the disk, malformed by its author) ends the fetch.
       else this.#fail(error)
       throw error
@@ -366,7 +382,16 @@ class Fetch {
       this.#abort.signal.throwIfAborted()
       const room = window - outstanding
       const now = performance.now()
-      const batch = room > 0 ? pool.take(lane, available.has, Math.min(room, this.#options.batchBytes), now, now - this.#overdueMs) : undefined
+      const batch =
+        room > 0
+          ? pool.take(
+              lane,
+              available.has,
+              Math.min(room, this.#options.batchBytes),
+              now,
+              now - this.#overdueMs,
+            )
+          : undefined
       if (batch === undefined) {
         // Either the window is full, or there is nothing for this lane until another gives up a shard.
         if (flying.size > 0) await Promise.race(flying)
@@ -421,8 +446,15 @@ class Fetch {
   }
 
   async #dismissLiar(peer: string): Promise<void> {
-    this.#deps.log.warn({ root: this.#root, peer }, 'a provider sent a shard with another hash than promised; banned')
-    const reason = new CatalogError('corrupt-content', `The provider ${peer} sent wrong bytes and was banned.`, { peer })
+    this.#deps.log.warn(
+      { root: this.#root, peer },
+      'a provider sent a shard with another hash than promised; banned',
+    )
+    const reason = new CatalogError(
+      'corrupt-content',
+      `The provider ${peer} sent wrong bytes and was banned.`,
+      { peer },
+    )
     for (const lane of this.#lanes) if (lane.peer === peer) lane.abort(reason)
     await this.#deps.scores.ban(peer, 'sent a shard with another hash than promised')
   }
@@ -433,7 +465,11 @@ class Fetch {
 
   #nobody(): CatalogError {
     const why = this.#failures.length > 0 ? ` Tried: ${this.#failures.join(' ')}` : ''
-    return new CatalogError('no-providers', `No reachable peer provides ${this.#root}. Check "catalog peers", and that a node that holds it is online.${why}`, { root: this.#root })
+    return new CatalogError(
+      'no-providers',
+      `No reachable peer provides ${this.#root}. Check "catalog peers", and that a node that holds it is online.${why}`,
+      { root: this.#root },
+    )
   }
 
   #progress(): void {

@@ -17,7 +17,11 @@ const maxConnectedAsked = 32
 const maxHolders = 32
 
 /** Candidates, each once, as they are found: connected peers at once, the DHT's as its lookup goes on. */
-export async function* findProviders(deps: ProvidersDeps, root: string, options: CallOptions = {}): AsyncIterable<string> {
+export async function* findProviders(
+  deps: ProvidersDeps,
+  root: string,
+  options: CallOptions = {},
+): AsyncIterable<string> {
   const seen = new Set<string>([deps.host.peer])
   for (const { peer } of deps.host.connections().slice(0, maxConnectedAsked)) {
     if (seen.has(peer)) continue
@@ -32,7 +36,11 @@ export async function* findProviders(deps: ProvidersDeps, root: string, options:
 }
 
 /** The peers that answer that they hold the content, within the signal's time. */
-export async function holdersOf(deps: ProvidersDeps, root: string, options: CallOptions = {}): Promise<{ peer: string; complete: boolean }[]> {
+export async function holdersOf(
+  deps: ProvidersDeps,
+  root: string,
+  options: CallOptions = {},
+): Promise<{ peer: string; complete: boolean }[]> {
   const holders: { peer: string; complete: boolean }[] = []
   const asking: Promise<void>[] = []
   try {
@@ -47,7 +55,13 @@ export async function holdersOf(deps: ProvidersDeps, root: string, options: Call
   return holders
 }
 
-async function askHolder(deps: ProvidersDeps, peer: string, root: string, options: CallOptions, holders: { peer: string; complete: boolean }[]): Promise<void> {
+async function askHolder(
+  deps: ProvidersDeps,
+  peer: string,
+  root: string,
+  options: CallOptions,
+  holders: { peer: string; complete: boolean }[],
+): Promise<void> {
   try {
     const lane = await TransferLane.open(deps.host, peer, defaultLaneOptions, options)
     const answer = await lane.holds(root, options)

@@ -8,8 +8,9 @@
 //   [end, 0]               nothing: skip
 //   [end, 1, fingerprint]  16 bytes: BLAKE3(sum of the ids mod 2^256, little endian || count, varint)[0..16)
 //   [end, 2, ids]          every id, 32 bytes each, ascending
-import { blake3, digestBytes } from '../base/hash.ts'
+
 import { CatalogError } from '../base/errors.ts'
+import { blake3, digestBytes } from '../base/hash.ts'
 
 export type Range =
   | { readonly end: Uint8Array; readonly kind: 'skip' }
@@ -105,7 +106,10 @@ export function reconcile(set: IdSet, message: readonly Range[], listBack: boole
       have.push(...mine)
       if (listBack && theirs.length + mine.length > 0) reply.push({ end: range.end, kind: 'ids', ids: own })
       else skip(reply, range.end)
-    } else if (range.kind === 'fingerprint' && Buffer.compare(range.fingerprint, set.fingerprint(from, to)) !== 0)
+    } else if (
+      range.kind === 'fingerprint' &&
+      Buffer.compare(range.fingerprint, set.fingerprint(from, to)) !== 0
+    )
       reply.push(...describe(set, from, to, range.end))
     else skip(reply, range.end)
     from = to
@@ -160,7 +164,10 @@ export function decodeRanges(value: unknown): Range[] {
     if (!Array.isArray(item) || !(item[0] instanceof Uint8Array)) throw malformed('a range')
     const end = item[0]
     if (end.byteLength !== 0 && end.byteLength !== digestBytes) throw malformed('a bound')
-    if (previous !== undefined && (previous.byteLength === 0 || (end.byteLength !== 0 && Buffer.compare(previous, end) >= 0)))
+    if (
+      previous !== undefined &&
+      (previous.byteLength === 0 || (end.byteLength !== 0 && Buffer.compare(previous, end) >= 0))
+    )
       throw malformed('the order of ranges')
     previous = end
     if (item[1] === codes.skip && item.length === 2) return { end, kind: 'skip' }
@@ -171,8 +178,15 @@ export function decodeRanges(value: unknown): Range[] {
     if (item[1] !== codes.ids || bytes.byteLength % digestBytes !== 0) throw malformed('a list of ids')
     total += bytes.byteLength / digestBytes
     if (total > reconcileLimits.maxIds) throw malformed('the number of ids')
-    return { end, kind: 'ids', ids: Array.from({ length: bytes.byteLength / digestBytes }, (_, i) => bytes.subarray(i * digestBytes, (i + 1) * digestBytes)) }
+    return {
+      end,
+      kind: 'ids',
+      ids: Array.from({ length: bytes.byteLength / digestBytes }, (_, i) =>
+        bytes.subarray(i * digestBytes, (i + 1) * digestBytes),
+      ),
+    }
   })
 }
 
-const malformed = (what: string) => new CatalogError('bad-peer-message', `A peer's reconciliation message is wrong in ${what}.`)
+const malformed = (what: string) =>
+  new CatalogError('bad-peer-message', `A peer's reconciliation message is wrong in ${what}.`)

@@ -35,7 +35,13 @@ export class ShardPool {
    * delivers as expected is not raced. Undefined when there is nothing for it. Times are any clock's, the same in
    * every call.
    */
-  take(lane: Lane, has: (shard: number) => boolean, maxBytes: number, now = 0, overdue = now): Batch | undefined {
+  take(
+    lane: Lane,
+    has: (shard: number) => boolean,
+    maxBytes: number,
+    now = 0,
+    overdue = now,
+  ): Batch | undefined {
     for (const first of this.#free) {
       if (!has(first)) continue
       const lengths: number[] = []

@@ -15,16 +15,23 @@
 // Errors    a malformed message ends the stream. A refused record is not asked for again for an hour.
 // Non-goals order, agreement, completeness: a peer may hide records; another will show them.
 import { LRUCache } from 'lru-cache'
-import { recordLimits } from '../assets/release.ts'
 import { isPackageName } from '../assets/name.ts'
+import { recordLimits } from '../assets/release.ts'
 import { cidOf, cidOfDigest, digestOfCid, isCid } from '../base/cid.ts'
 import { CatalogError } from '../base/errors.ts'
 import { digestBytes } from '../base/hash.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
+import { encodeFrame, FrameReader, listField, type Message, textField } from '../network/frames.ts'
 import type { ByteStream, Host } from '../network/host.ts'
-import { FrameReader, type Message, encodeFrame, listField, textField } from '../network/frames.ts'
-import { IdSet, decodeRanges, encodeRanges, openReconciliation, reconcile, reconcileLimits } from './reconcile.ts'
+import {
+  decodeRanges,
+  encodeRanges,
+  IdSet,
+  openReconciliation,
+  reconcile,
+  reconcileLimits,
+} from './reconcile.ts'
 
 export const syncProtocol = '/sync/1'
 
@@ -91,7 +98,10 @@ export class Sync {
     this.#deps = deps
     this.#options = options
     const { maxStreamsPerPeer: maxInboundPerPeer, maxStreams: maxInbound } = options
-    deps.host.handle(syncProtocol, (stream, { signal }) => this.#serve(stream, signal), { maxInboundPerPeer, maxInbound })
+    deps.host.handle(syncProtocol, (stream, { signal }) => this.#serve(stream, signal), {
+      maxInboundPerPeer,
+      maxInbound,
+    })
   }
 
   async start(): Promise<void> {
@@ -141,9 +151,14 @@ export class Sync {
   }
 
   /** Asks a peer for records by id, a name's heads, or a root's releases; each is accepted before it counts. */
-  async ask(peer: string, question: { ids: string[] } | { name: string } | { root: string }, options: CallOptions): Promise<void> {
+  async ask(
+    peer: string,
+    question: { ids: string[] } | { name: string } | { root: string },
+    options: CallOptions,
+  ): Promise<void> {
     if ('ids' in question) return this.#pullBatch(peer, question.ids, options)
-    const request = 'name' in question ? { op: 'heads', name: question.name } : { op: 'root', root: question.root }
+    const request =
+      'name' in question ? { op: 'heads', name: question.name } : { op: 'root', root: question.root }
     await this.#session(peer, options, async ask => {
       const answer = await ask(request)
       for (const record of listField(answer, 'records', syncLimits.maxNamed)) await this.#take(record, peer)
@@ -165,7 +180,11 @@ export class Sync {
     if (this.#fresh.size > 0) this.#newsTimer = setTimeout(() => this.#tellNews(), this.#options.newsDelayMs)
     for (const { peer } of this.#deps.host.connections()) {
       const ids = news.filter(([, from]) => from !== peer).map(([id]) => digestOfCid(id))
-      if (ids.length > 0) this.#background(peer, this.#session(peer, {}, async ask => void (await ask({ op: 'news', ids }))))
+      if (ids.length > 0)
+        this.#background(
+          peer,
+          this.#session(peer, {}, async ask => void (await ask({ op: 'news', ids }))),
+        )
     }
   }
 
@@ -177,11 +196,14 @@ export class Sync {
   #want(peer: string, ids: readonly string[]): Promise<void> {
     const wanted = this.#wanted.get(peer) ?? new Set()
     this.#wanted.set(peer, wanted)
-    for (const id of ids) if (wanted.size < 100_000 && !this.#deps.catalogue.isKnown(id) && !this.#refused.has(id)) wanted.add(id)
+    for (const id of ids)
+      if (wanted.size < 100_000 && !this.#deps.catalogue.isKnown(id) && !this.#refused.has(id)) wanted.add(id)
     const running = this.#pulling.get(peer) ?? Promise.resolve()
-    const next = running.then(() => this.#pull(peer, wanted)).finally(() => {
-      if (this.#pulling.get(peer) === next) this.#pulling.delete(peer)
-    })
+    const next = running
+      .then(() => this.#pull(peer, wanted))
+      .finally(() => {
+        if (this.#pulling.get(peer) === next) this.#pulling.delete(peer)
+      })
     this.#pulling.set(peer, next)
     return next
   }
@@ -216,7 +238,9 @@ export class Sync {
 
   async #take(record: unknown, peer: string): Promise<void> {
     if (!(record instanceof Uint8Array) || record.byteLength > recordLimits.maxBytes)
-      throw new CatalogError('bad-peer-message', `The peer ${peer} sent something that is no record.`, { peer })
+      throw new CatalogError('bad-peer-message', `The peer ${peer} sent something that is no record.`, {
+        peer,
+      })
     try {
       await this.#deps.accept(record, peer)
     } catch (error) {
@@ -232,19 +256,32 @@ export class Sync {
   }
 
   /** A stream on which questions are asked one after another. */
-  async #session(peer: string, options: CallOptions, use: (ask: (question: Message) => Promise<Message>) => Promise<void>): Promise<void> {
+  async #session(
+    peer: string,
+    options: CallOptions,
+    use: (ask: (question: Message) => Promise<Message>) => Promise<void>,
+  ): Promise<void> {
     await this.#stream(peer, options, (stream, reader) =>
       use(async question => {
         const signal = this.#patience(options)
         await stream.write(encodeFrame(question), { signal })
         const answer = await reader.message(syncLimits.maxAnswerBytes, { signal })
-        if (answer === undefined) throw new CatalogError('bad-peer-message', `The peer ${peer} ended a sync session without an answer.`, { peer })
+        if (answer === undefined)
+          throw new CatalogError(
+            'bad-peer-message',
+            `The peer ${peer} ended a sync session without an answer.`,
+            { peer },
+          )
         return answer
       }),
     )
   }
 
-  async #stream(peer: string, options: CallOptions, use: (stream: ByteStream, reader: FrameReader, signal: AbortSignal) => Promise<void>): Promise<void> {
+  async #stream(
+    peer: string,
+    options: CallOptions,
+    use: (stream: ByteStream, reader: FrameReader, signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
     const signal = this.#patience(options)
     const stream = await this.#deps.host.open(peer, syncProtocol, { signal })
     try {
@@ -278,7 +315,8 @@ export class Sync {
     switch (question['op']) {
       case 'reconcile': {
         const step = reconcile(this.#currentSet(), decodeRanges(question['ranges']), true)
-        if (step.reply.length > reconcileLimits.maxRanges) throw new CatalogError('bad-peer-message', 'Too many ranges.')
+        if (step.reply.length > reconcileLimits.maxRanges)
+          throw new CatalogError('bad-peer-message', 'Too many ranges.')
         return reply({ ranges: encodeRanges(step.reply) })
       }
       case 'records':
@@ -290,7 +328,9 @@ export class Sync {
       }
       case 'heads': {
         const name = textField(question, 'name', 256)
-        return reply({ records: isPackageName(name) ? capped((await catalogue.headsOf(name)).map(head => head.bytes)) : [] })
+        return reply({
+          records: isPackageName(name) ? capped((await catalogue.headsOf(name)).map(head => head.bytes)) : [],
+        })
       }
       case 'root': {
         const root = textField(question, 'root', 100)

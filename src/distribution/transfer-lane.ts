@@ -3,8 +3,8 @@
 // Which shards to ask for, and what to do with them, is fetch-content.ts's business.
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
+import { encodeFrame, FrameReader, naturalField } from '../network/frames.ts'
 import type { ByteStream, Host } from '../network/host.ts'
-import { FrameReader, encodeFrame, naturalField } from '../network/frames.ts'
 import { refusal, transferLimits, transferProtocol } from './transfer-server.ts'
 
 export interface LaneOptions {
@@ -44,7 +44,12 @@ export class TransferLane {
   }
 
   /** @throws CatalogError `peer-unreachable` */
-  static async open(host: Host, peer: string, options: LaneOptions, call: CallOptions): Promise<TransferLane> {
+  static async open(
+    host: Host,
+    peer: string,
+    options: LaneOptions,
+    call: CallOptions,
+  ): Promise<TransferLane> {
     return new TransferLane(await host.open(peer, transferProtocol, call), options)
   }
 
@@ -106,7 +111,8 @@ export class TransferLane {
     const expected = lengths.reduce((sum, length) => sum + length, 0)
     await this.#ask({ op: 'shards', root, first, count: lengths.length }, call, async (header, take) => {
       if (header['code'] !== 'ok') throw refusal(this.peer, root, header['code'])
-      if (naturalField(header, 'length') !== expected) throw refusal(this.peer, root, 'another length than the index says')
+      if (naturalField(header, 'length') !== expected)
+        throw refusal(this.peer, root, 'another length than the index says')
       for (const [place, length] of lengths.entries()) await onShard(first + place, await take(length))
     })
   }
@@ -130,7 +136,10 @@ export class TransferLane {
   async #ask<T>(
     request: Record<string, unknown>,
     call: CallOptions,
-    read: (header: Readonly<Record<string, unknown>>, take: (length: number) => Promise<Uint8Array>) => Promise<T>,
+    read: (
+      header: Readonly<Record<string, unknown>>,
+      take: (length: number) => Promise<Uint8Array>,
+    ) => Promise<T>,
   ): Promise<T> {
     if (this.#ended !== undefined) throw this.#ended
     const id = this.#nextId++
@@ -157,14 +166,21 @@ export class TransferLane {
   async #readAnswer<T>(
     id: number,
     call: CallOptions,
-    read: (header: Readonly<Record<string, unknown>>, take: (length: number) => Promise<Uint8Array>) => Promise<T>,
+    read: (
+      header: Readonly<Record<string, unknown>>,
+      take: (length: number) => Promise<Uint8Array>,
+    ) => Promise<T>,
   ): Promise<T> {
     if (this.#ended !== undefined) throw this.#ended
-    const watch = new StallWatch(this.#reader, this.#options, reason => this.abort(stalled(this.peer, reason)))
+    const watch = new StallWatch(this.#reader, this.#options, reason =>
+      this.abort(stalled(this.peer, reason)),
+    )
     try {
       const header = await watch.during(this.#reader.message(transferLimits.maxHeaderBytes, call))
       if (header === undefined || header['id'] !== id)
-        throw new CatalogError('bad-peer-message', `The peer ${this.peer} answered out of turn.`, { peer: this.peer })
+        throw new CatalogError('bad-peer-message', `The peer ${this.peer} answered out of turn.`, {
+          peer: this.peer,
+        })
       return await read(header, length => watch.during(this.#reader.bytes(length, call)))
     } catch (error) {
       throw this.#ended ?? error

@@ -16,12 +16,13 @@
 //   question when it has answered the one before, and closes a stream that asks nothing for two minutes.
 // Errors    a malformed frame ends the stream. A failure in mid-answer resets it.
 // Non-goals finding providers; asking for what is not a content root; compression (a later version).
+
+import type { ContentStore } from '../assets/content-store.ts'
 import { isCid } from '../base/cid.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
-import type { ContentStore } from '../assets/content-store.ts'
+import { encodeFrame, FrameReader, type Message, naturalField, textField } from '../network/frames.ts'
 import type { ByteStream, Host } from '../network/host.ts'
-import { FrameReader, type Message, encodeFrame, naturalField, textField } from '../network/frames.ts'
 
 export const transferProtocol = '/transfer/1'
 
@@ -85,7 +86,8 @@ export class TransferServer {
 
   async #have(stream: ByteStream, id: number, root: string, signal: AbortSignal): Promise<void> {
     const [available, index] = await Promise.all([this.#store.available(root), this.#store.index(root)])
-    if (available === undefined || index === undefined) return stream.write(encodeFrame({ id, code: 'not-found' }), { signal })
+    if (available === undefined || index === undefined)
+      return stream.write(encodeFrame({ id, code: 'not-found' }), { signal })
     const { complete } = available
     const bitmap = new Uint8Array(complete ? 0 : Math.ceil(index.shards.length / 8))
     if (!complete)
@@ -95,20 +97,37 @@ export class TransferServer {
     if (bitmap.byteLength > 0) await stream.write(bitmap, { signal })
   }
 
-  async #index(stream: ByteStream, id: number, root: string, request: Message, signal: AbortSignal): Promise<void> {
+  async #index(
+    stream: ByteStream,
+    id: number,
+    root: string,
+    request: Message,
+    signal: AbortSignal,
+  ): Promise<void> {
     const offset = naturalField(request, 'offset')
     const length = naturalField(request, 'length', transferLimits.maxIndexPieceBytes)
     const bytes = await this.#store.indexBytes(root)
     if (bytes === undefined) return stream.write(encodeFrame({ id, code: 'not-found' }), { signal })
     const piece = bytes.subarray(offset, offset + length)
-    await stream.write(encodeFrame({ id, code: 'ok', length: piece.byteLength, total: bytes.byteLength }), { signal })
+    await stream.write(encodeFrame({ id, code: 'ok', length: piece.byteLength, total: bytes.byteLength }), {
+      signal,
+    })
     if (piece.byteLength > 0) await stream.write(piece, { signal })
   }
 
-  async #shards(stream: ByteStream, id: number, root: string, request: Message, signal: AbortSignal): Promise<void> {
+  async #shards(
+    stream: ByteStream,
+    id: number,
+    root: string,
+    request: Message,
+    signal: AbortSignal,
+  ): Promise<void> {
     const first = naturalField(request, 'first')
     const count = naturalField(request, 'count')
-    const [available, place] = await Promise.all([this.#store.available(root), this.#place(root, first, count)])
+    const [available, place] = await Promise.all([
+      this.#store.available(root),
+      this.#place(root, first, count),
+    ])
     if (place === 'invalid') return stream.write(encodeFrame({ id, code: 'invalid' }), { signal })
     let here = available !== undefined && place !== undefined
     for (let shard = first; here && shard < first + count; shard++) here = available?.has(shard) === true
@@ -127,7 +146,11 @@ export class TransferServer {
   }
 
   /** Where shards lie in the stream; undefined for an unknown root, 'invalid' for a question out of bounds. */
-  async #place(root: string, first: number, count: number): Promise<{ offset: number; length: number } | 'invalid' | undefined> {
+  async #place(
+    root: string,
+    first: number,
+    count: number,
+  ): Promise<{ offset: number; length: number } | 'invalid' | undefined> {
     const index = await this.#store.index(root)
     if (index === undefined) return undefined
     if (count < 1 || first + count > index.shards.length) return 'invalid'
@@ -156,4 +179,8 @@ export function shardOffsets(shards: readonly { readonly length: number }[]): Fl
 export const refusal = (peer: string, root: string, code: unknown): CatalogError =>
   code === 'not-found'
     ? new CatalogError('not-found', `The peer ${peer} does not hold ${root}.`, { peer, root })
-    : new CatalogError('bad-peer-message', `The peer ${peer} refused a request for ${root}: ${String(code)}.`, { peer, root })
+    : new CatalogError(
+        'bad-peer-message',
+        `The peer ${peer} refused a request for ${root}: ${String(code)}.`,
+        { peer, root },
+      )

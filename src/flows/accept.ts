@@ -1,10 +1,16 @@
 // accept: the only way a record enters this node, whether a peer, the DHT or this node's own publish brings it.
 //
 //   bytes -decode-> Envelope -check network, dates, manifest-> -verify signatures-> Verified -catalogue-> durable
-import { decodeEnvelope, type Envelope, type HeadStatement, type ReleaseStatement } from '../assets/release.ts'
+
+import { validateManifestValue } from '../assets/parse-manifest.ts'
+import {
+  decodeEnvelope,
+  type Envelope,
+  type HeadStatement,
+  type ReleaseStatement,
+} from '../assets/release.ts'
 import type { Verified } from '../assets/stage.ts'
 import { CatalogError } from '../base/errors.ts'
-import { validateManifestValue } from '../assets/parse-manifest.ts'
 
 export interface AcceptDeps {
   readonly network: string
@@ -31,15 +37,28 @@ export async function accept(deps: AcceptDeps, bytes: Uint8Array): Promise<Envel
 }
 
 /** Everything but storing: what the DHT's validator does with a record that it is to keep for others. */
-export async function prove(deps: Omit<AcceptDeps, 'catalogue'>, bytes: Uint8Array): Promise<Verified<Envelope>> {
+export async function prove(
+  deps: Omit<AcceptDeps, 'catalogue'>,
+  bytes: Uint8Array,
+): Promise<Verified<Envelope>> {
   const envelope = decodeEnvelope(bytes)
   const { statement } = envelope
   if (statement.network !== deps.network)
-    throw refused(envelope, `it belongs to the network ${JSON.stringify(statement.network)}, this is ${JSON.stringify(deps.network)}`)
+    throw refused(
+      envelope,
+      `it belongs to the network ${JSON.stringify(statement.network)}, this is ${JSON.stringify(deps.network)}`,
+    )
   if (statement.signedAt > deps.now() + maxClockSkewMs)
-    throw refused(envelope, `it was signed in the future (${new Date(statement.signedAt).toISOString()}); is a clock wrong?`)
+    throw refused(
+      envelope,
+      `it was signed in the future (${new Date(statement.signedAt).toISOString()}); is a clock wrong?`,
+    )
   if (statement.type === 'head' && statement.expiresAt <= deps.now())
-    throw new CatalogError('stale-record', `The head of ${statement.name} expired at ${new Date(statement.expiresAt).toISOString()}; its publisher must sign it anew.`, { id: envelope.id })
+    throw new CatalogError(
+      'stale-record',
+      `The head of ${statement.name} expired at ${new Date(statement.expiresAt).toISOString()}; its publisher must sign it anew.`,
+      { id: envelope.id },
+    )
   if (statement.type === 'release') checkManifest(envelope as Envelope<ReleaseStatement>)
   return deps.verifier.verify(envelope)
 }
@@ -52,8 +71,12 @@ function checkManifest(envelope: Envelope<ReleaseStatement>): void {
     throw refused(envelope, `its manifest is of ${metadata.name}@${metadata.version}`)
 }
 
-const isRelease = (envelope: Verified<Envelope>): envelope is Verified<Envelope<ReleaseStatement>> => envelope.statement.type === 'release'
-const isHead = (envelope: Verified<Envelope>): envelope is Verified<Envelope<HeadStatement>> => envelope.statement.type === 'head'
+const isRelease = (envelope: Verified<Envelope>): envelope is Verified<Envelope<ReleaseStatement>> =>
+  envelope.statement.type === 'release'
+const isHead = (envelope: Verified<Envelope>): envelope is Verified<Envelope<HeadStatement>> =>
+  envelope.statement.type === 'head'
 
 const refused = ({ statement, id }: Envelope, why: string) =>
-  new CatalogError('bad-record', `The ${statement.type} record of ${statement.name} is refused: ${why}.`, { id })
+  new CatalogError('bad-record', `The ${statement.type} record of ${statement.name} is refused: ${why}.`, {
+    id,
+  })

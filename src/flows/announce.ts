@@ -3,7 +3,9 @@
 import type { RecordKey } from '../network/router.ts'
 import { nameTopic, type Release } from './resolve.ts'
 
-type Announcement = { readonly kind: 'record'; readonly key: RecordKey } | { readonly kind: 'provide'; readonly cid: string }
+type Announcement =
+  | { readonly kind: 'record'; readonly key: RecordKey }
+  | { readonly kind: 'provide'; readonly cid: string }
 
 export interface AnnounceDeps {
   readonly announcer: { add(item: Announcement): Promise<void>; remove(item: Announcement): Promise<void> }

@@ -5,12 +5,17 @@
 //     peer  -delegate-> the same there, mirrored here
 import { type Demand, demandOf, executableOf } from '../assets/demand.ts'
 import type { Manifest } from '../assets/manifest.ts'
-import { invalidManifestError, manifestFormatOf, parseManifest, validateManifestValue } from '../assets/parse-manifest.ts'
+import {
+  invalidManifestError,
+  manifestFormatOf,
+  parseManifest,
+  validateManifestValue,
+} from '../assets/parse-manifest.ts'
 import { CatalogError, isCatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
-import type { Delegations } from '../execution/delegations.ts'
 import type { Offer } from '../execution/delegation-protocol.ts'
 import type { Submission } from '../execution/delegation-server.ts'
+import type { Delegations } from '../execution/delegations.ts'
 import type { ExecutionRecord, ExecutionSpec, Executor } from '../execution/executor.ts'
 import type { RunLimits } from '../execution/runtime.ts'
 import type { Release } from './resolve.ts'
@@ -24,7 +29,10 @@ export interface ExecuteDeps {
   readonly executor: Pick<Executor, 'submit' | 'canRun' | 'load'>
   readonly delegations: Pick<Delegations, 'submit' | 'askOffer'>
   readonly peers: () => readonly string[]
-  readonly resolve: (ref: string, options: CallOptions & { publisher?: string | undefined }) => Promise<Release>
+  readonly resolve: (
+    ref: string,
+    options: CallOptions & { publisher?: string | undefined },
+  ) => Promise<Release>
   /** Bytes of one file of a release, fetched first where it is not here. */
   readonly readFile: (release: Release, path: string, options: CallOptions) => Promise<Uint8Array>
 }
@@ -44,20 +52,40 @@ const maxPeersAsked = 32
  * @throws CatalogError `not-executable`, `no-node-fits` (with each node's reason), `forbidden`, `exceeds-ceiling`,
  *   `runtime-unavailable`, `sandbox-unavailable`, `not-offered`, `peer-unreachable`, and what resolving throws
  */
-export async function execute(deps: ExecuteDeps, request: ExecuteRequest, options: CallOptions = {}): Promise<ExecutionRecord & { readonly peer: string }> {
+export async function execute(
+  deps: ExecuteDeps,
+  request: ExecuteRequest,
+  options: CallOptions = {},
+): Promise<ExecutionRecord & { readonly peer: string }> {
   const { ref, on, publisher, ...rest } = request
   const release = await deps.resolve(ref, { ...options, publisher })
   const submission: Submission = { ...rest, release: release.id }
   const manifest = await manifestOf(deps, release, options)
-  const about = { name: release.statement.name, version: release.statement.version, runtime: executableOf(manifest).runtime }
-  const here = async () => ({ ...(await submitHere(deps, release, manifest, submission, deps.self)), peer: deps.self })
+  const about = {
+    name: release.statement.name,
+    version: release.statement.version,
+    runtime: executableOf(manifest).runtime,
+  }
+  const here = async () => ({
+    ...(await submitHere(deps, release, manifest, submission, deps.self)),
+    peer: deps.self,
+  })
   const there = (peer: string) => deps.delegations.submit(peer, submission, about, options)
   if (on === 'local' || on === deps.self) {
-    if (!deps.local) throw new CatalogError('forbidden', 'This node does not run executions for its own user: execution.local is false in its config. Use --on auto or a peer id.')
+    if (!deps.local)
+      throw new CatalogError(
+        'forbidden',
+        'This node does not run executions for its own user: execution.local is false in its config. Use --on auto or a peer id.',
+      )
     return here()
   }
   if (on !== 'auto') return there(on)
-  const { offers, reasons } = await collectOffers(deps, about.runtime, demandFor(manifest, request.runSeconds), options)
+  const { offers, reasons } = await collectOffers(
+    deps,
+    about.runtime,
+    demandFor(manifest, request.runSeconds),
+    options,
+  )
   for (const { peer } of offers) {
     try {
       return await there(peer)
@@ -77,7 +105,12 @@ async function hereInstead<T>(here: () => Promise<T>, reasons: readonly string[]
     return await here()
   } catch (error) {
     if (reasons.length === 0 || !isCatalogError(error)) throw error
-    throw new CatalogError(error.code, `${error.message} No other node took it either: ${reasons.join('; ')}`, error.data, error)
+    throw new CatalogError(
+      error.code,
+      `${error.message} No other node took it either: ${reasons.join('; ')}`,
+      error.data,
+      error,
+    )
   }
 }
 
@@ -92,10 +125,16 @@ const nobodyFits = (ref: string, reasons: readonly string[]) =>
 async function collectOffers(deps: ExecuteDeps, runtime: string, demand: Demand, options: CallOptions) {
   const reasons: string[] = []
   const asked = deps.peers().slice(0, maxPeersAsked)
-  const answers = await Promise.all(asked.map(async peer => ({ peer, offer: await deps.delegations.askOffer(peer, runtime, demand, options) })))
+  const answers = await Promise.all(
+    asked.map(async peer => ({
+      peer,
+      offer: await deps.delegations.askOffer(peer, runtime, demand, options),
+    })),
+  )
   options.signal?.throwIfAborted()
   const fitting = answers.filter((answer): answer is { peer: string; offer: Offer } => {
-    if (answer.offer?.fits === false) reasons.push(`${answer.peer}: ${answer.offer.reason ?? 'it does not fit'}`)
+    if (answer.offer?.fits === false)
+      reasons.push(`${answer.peer}: ${answer.offer.reason ?? 'it does not fit'}`)
     return answer.offer?.fits === true
   })
   const load = ({ offer }: { offer: Offer }) => offer.queued + offer.running
@@ -103,25 +142,47 @@ async function collectOffers(deps: ExecuteDeps, runtime: string, demand: Demand,
 }
 
 /** Another node's question whether this one would run something now. */
-export async function answerOffer(deps: ExecuteDeps, question: { runtime: string; demand: Demand }): Promise<Offer> {
+export async function answerOffer(
+  deps: ExecuteDeps,
+  question: { runtime: string; demand: Demand },
+): Promise<Offer> {
   const { queued, running } = deps.executor.load()
   if (!deps.offer) return { fits: false, reason: 'it does not offer execution', queued, running }
   const misfit = unmetDemand(question.demand)
-  const fits = misfit === undefined ? await deps.executor.canRun(limitsOf(deps, question.demand), question.runtime) : { fits: false as const, reason: misfit }
+  const fits =
+    misfit === undefined
+      ? await deps.executor.canRun(limitsOf(deps, question.demand), question.runtime)
+      : { fits: false as const, reason: misfit }
   return fits.fits ? { fits: true, queued, running } : { fits: false, reason: fits.reason, queued, running }
 }
 
 /** Another node's execution. @throws CatalogError `not-offered` and what `submitHere` throws */
-export async function acceptDelegated(deps: ExecuteDeps, submission: Submission, requester: string, options: CallOptions = {}): Promise<ExecutionRecord> {
-  if (!deps.offer) throw new CatalogError('not-offered', 'It does not offer execution to others: execution.offer is false in its config.')
+export async function acceptDelegated(
+  deps: ExecuteDeps,
+  submission: Submission,
+  requester: string,
+  options: CallOptions = {},
+): Promise<ExecutionRecord> {
+  if (!deps.offer)
+    throw new CatalogError(
+      'not-offered',
+      'It does not offer execution to others: execution.offer is false in its config.',
+    )
   const release = await deps.resolve(submission.release, options)
   return submitHere(deps, release, await manifestOf(deps, release, options), submission, requester)
 }
 
-async function submitHere(deps: ExecuteDeps, release: Release, manifest: Manifest, submission: Submission, requester: string): Promise<ExecutionRecord> {
+async function submitHere(
+  deps: ExecuteDeps,
+  release: Release,
+  manifest: Manifest,
+  submission: Submission,
+  requester: string,
+): Promise<ExecutionRecord> {
   const demand = demandFor(manifest, submission.runSeconds)
   const misfit = unmetDemand(demand)
-  if (misfit !== undefined) throw new CatalogError('exceeds-ceiling', `${release.statement.name} cannot run here: ${misfit}.`)
+  if (misfit !== undefined)
+    throw new CatalogError('exceeds-ceiling', `${release.statement.name} cannot run here: ${misfit}.`)
   const { runtime, entrypoint, args, env, outputs } = executableOf(manifest)
   const { execution } = manifest.spec
   const spec: ExecutionSpec = {
@@ -149,7 +210,11 @@ async function submitHere(deps: ExecuteDeps, release: Release, manifest: Manifes
 function demandFor(manifest: Manifest, runSeconds: number | undefined): Demand {
   const demand = demandOf(manifest)
   if (runSeconds === undefined) return demand
-  return { ...demand, runSeconds, totalSeconds: Math.max(demand.totalSeconds, runSeconds + demand.queueSeconds) }
+  return {
+    ...demand,
+    runSeconds,
+    totalSeconds: Math.max(demand.totalSeconds, runSeconds + demand.queueSeconds),
+  }
 }
 
 /** What no node of ours has yet; said rather than ignored. */
@@ -157,11 +222,15 @@ function unmetDemand({ gpuRequired, gpuMemoryMb, cpuArchitecture, minNodes }: De
   if (gpuRequired || gpuMemoryMb > 0) return 'it has no GPU to offer'
   if (minNodes > 1) return `it asks for ${minNodes} nodes, and distributed execution is not available yet`
   const own = process.arch === 'x64' ? 'x86_64' : process.arch === 'arm64' ? 'aarch64' : process.arch
-  if (cpuArchitecture !== undefined && cpuArchitecture !== own && cpuArchitecture !== process.arch) return `it has a ${own} processor, not ${cpuArchitecture}`
+  if (cpuArchitecture !== undefined && cpuArchitecture !== own && cpuArchitecture !== process.arch)
+    return `it has a ${own} processor, not ${cpuArchitecture}`
   return undefined
 }
 
-const limitsOf = ({ limits }: ExecuteDeps, { cpuCores, memoryMb, storageMb, runSeconds }: Demand): RunLimits => ({
+const limitsOf = (
+  { limits }: ExecuteDeps,
+  { cpuCores, memoryMb, storageMb, runSeconds }: Demand,
+): RunLimits => ({
   cpuCores,
   memoryMb,
   storageMb,
@@ -172,7 +241,11 @@ const limitsOf = ({ limits }: ExecuteDeps, { cpuCores, memoryMb, storageMb, runS
 })
 
 /** The manifest inside the record, or read from the content where it was too large for that. */
-export async function manifestOf(deps: Pick<ExecuteDeps, 'readFile'>, { statement, ...release }: Release, options: CallOptions): Promise<Manifest> {
+export async function manifestOf(
+  deps: Pick<ExecuteDeps, 'readFile'>,
+  { statement, ...release }: Release,
+  options: CallOptions,
+): Promise<Manifest> {
   if (statement.manifest !== undefined) return validateManifestValue(statement.manifest)
   const bytes = await deps.readFile({ statement, ...release }, statement.manifestPath, options)
   const { manifest, problems } = parseManifest(bytes, manifestFormatOf(statement.manifestPath) ?? 'yaml')

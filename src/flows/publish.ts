@@ -11,7 +11,13 @@ import { compareVersions } from '../assets/name.ts'
 import { packTree } from '../assets/pack.ts'
 import { type PackageTree, scanPackage } from '../assets/package-tree.ts'
 import { manifestForRecord } from '../assets/parse-manifest.ts'
-import { type Envelope, type HeadStatement, type ReleaseStatement, recordLimits, type Statement } from '../assets/release.ts'
+import {
+  type Envelope,
+  type HeadStatement,
+  type ReleaseStatement,
+  recordLimits,
+  type Statement,
+} from '../assets/release.ts'
 import type { Verified } from '../assets/stage.ts'
 import { encodeCbor } from '../base/cbor.ts'
 import { CatalogError } from '../base/errors.ts'
@@ -25,7 +31,11 @@ export interface PublishDeps {
   readonly store: ContentStore
   readonly seal: <S extends Statement>(statement: S) => Promise<Verified<Envelope<S>>>
   readonly catalogue: {
-    find(publisher: string, name: string, version: string): Promise<{ readonly id: string; readonly root: string } | undefined>
+    find(
+      publisher: string,
+      name: string,
+      version: string,
+    ): Promise<{ readonly id: string; readonly root: string } | undefined>
     release(id: string): Promise<Release | undefined>
     head(publisher: string, name: string): Promise<Head | undefined>
     addRelease(envelope: Verified<Envelope<ReleaseStatement>>): Promise<unknown>
@@ -54,7 +64,11 @@ export const headLifetimeMs = 30 * 24 * 3600 * 1000
 /**
  * @throws CatalogError `invalid-manifest`, `invalid-package`, `no-such-path`, `version-exists`, `no-space`, `too-large`
  */
-export async function publish(deps: PublishDeps, path: string, options: PublishOptions = {}): Promise<Published> {
+export async function publish(
+  deps: PublishDeps,
+  path: string,
+  options: PublishOptions = {},
+): Promise<Published> {
   options.onProgress?.('scan', 0, 0)
   const tree = await scanPackage(path, options)
   refuseUnkeptPrivacy(tree)
@@ -76,16 +90,28 @@ export async function publish(deps: PublishDeps, path: string, options: PublishO
 function refuseUnkeptPrivacy({ manifest }: PackageTree): void {
   const { privacy } = manifest.spec
   if (privacy === 'public-network' || privacy === 'full-public') return
-  throw new CatalogError('forbidden', `${manifest.metadata.name} asks for privacy ${JSON.stringify(privacy)}, which this version cannot enforce between nodes, so it was not published. Use "public-network" if every member of the network may see it.`)
+  throw new CatalogError(
+    'forbidden',
+    `${manifest.metadata.name} asks for privacy ${JSON.stringify(privacy)}, which this version cannot enforce between nodes, so it was not published. Use "public-network" if every member of the network may see it.`,
+  )
 }
 
 /** The signed release of this content, made now or before, stored and listed by the name's head. */
-async function ensureReleased(deps: PublishDeps, tree: PackageTree, index: ContentIndex, writer: ContentWriter): Promise<{ release: Release; created: boolean }> {
+async function ensureReleased(
+  deps: PublishDeps,
+  tree: PackageTree,
+  index: ContentIndex,
+  writer: ContentWriter,
+): Promise<{ release: Release; created: boolean }> {
   const { name, version } = tree.manifest.metadata
   const { root } = encodeContentIndex(index)
   const existing = await deps.catalogue.find(deps.publisher, name, version)
   if (existing !== undefined && existing.root !== root)
-    throw new CatalogError('version-exists', `${name}@${version} is already published with other content (${existing.id}). A version never changes: raise metadata.version and publish again.`, { id: existing.id, name, version })
+    throw new CatalogError(
+      'version-exists',
+      `${name}@${version} is already published with other content (${existing.id}). A version never changes: raise metadata.version and publish again.`,
+      { id: existing.id, name, version },
+    )
   await writer.commit(index)
   const known = existing === undefined ? undefined : await deps.catalogue.release(existing.id)
   const release = known ?? (await sign(deps, tree, index, root))
@@ -93,7 +119,12 @@ async function ensureReleased(deps: PublishDeps, tree: PackageTree, index: Conte
   return { release, created: known === undefined }
 }
 
-async function sign(deps: PublishDeps, tree: PackageTree, index: ContentIndex, root: string): Promise<Release> {
+async function sign(
+  deps: PublishDeps,
+  tree: PackageTree,
+  index: ContentIndex,
+  root: string,
+): Promise<Release> {
   const { name, version } = tree.manifest.metadata
   const manifest = manifestForRecord(tree.manifest)
   const release = await deps.seal<ReleaseStatement>({
@@ -121,7 +152,10 @@ async function list(deps: PublishDeps, { id, statement: { name, version } }: Rel
   const versions = head?.statement.versions ?? []
   if (versions.some(each => each.id === id)) return
   if (versions.length >= recordLimits.maxVersions)
-    throw new CatalogError('too-large', `${name} has ${versions.length} versions, the most that one head can list.`)
+    throw new CatalogError(
+      'too-large',
+      `${name} has ${versions.length} versions, the most that one head can list.`,
+    )
   const next = await deps.seal<HeadStatement>({
     type: 'head',
     network: deps.network,
@@ -129,7 +163,9 @@ async function list(deps: PublishDeps, { id, statement: { name, version } }: Rel
     name,
     sequence: (head?.statement.sequence ?? 0) + 1,
     ...(head === undefined ? {} : { previous: head.id }),
-    versions: [...versions.filter(each => each.version !== version), { version, id }].sort((a, b) => compareVersions(a.version, b.version)),
+    versions: [...versions.filter(each => each.version !== version), { version, id }].sort((a, b) =>
+      compareVersions(a.version, b.version),
+    ),
     signedAt: deps.now(),
     expiresAt: deps.now() + headLifetimeMs,
   })

@@ -17,14 +17,20 @@ export interface ResolveDeps {
   readonly catalogue: {
     release(id: string): Promise<Release | undefined>
     headsOf(name: string): Promise<readonly Head[]>
-    releasesByRoot(root: string): readonly { readonly id: string; readonly publisher: string; readonly signedAt: number }[]
+    releasesByRoot(
+      root: string,
+    ): readonly { readonly id: string; readonly publisher: string; readonly signedAt: number }[]
     /** Lets a record that was forgotten by "remove" in again: somebody asks for it by name. */
     remember(id: string): Promise<void>
   }
   readonly router: Router
   readonly peers: () => readonly string[]
   /** Brings records of a peer through the accept flow. */
-  readonly ask: (peer: string, question: { ids: string[] } | { name: string } | { root: string }, options: CallOptions) => Promise<void>
+  readonly ask: (
+    peer: string,
+    question: { ids: string[] } | { name: string } | { root: string },
+    options: CallOptions,
+  ) => Promise<void>
   readonly accept: (bytes: Uint8Array) => Promise<unknown>
   /** Publisher by name, where the operator has pinned one. */
   readonly pins: Readonly<Record<string, string>>
@@ -46,14 +52,21 @@ export const nameTopic = (name: string): string => cidOf(Buffer.from(`catalog/na
 /**
  * @throws CatalogError `invalid-ref`, `not-found` (with the versions that exist), `ambiguous-name` (with the publishers)
  */
-export async function resolve(deps: ResolveDeps, text: string, options: ResolveOptions = {}): Promise<Release> {
+export async function resolve(
+  deps: ResolveDeps,
+  text: string,
+  options: ResolveOptions = {},
+): Promise<Release> {
   const ref = parseRef(text)
-  const here = () => (ref.kind === 'cid' ? byCid(deps, ref.cid, options) : byName(deps, ref.name, ref.range, options))
+  const here = () =>
+    ref.kind === 'cid' ? byCid(deps, ref.cid, options) : byName(deps, ref.name, ref.range, options)
   const known = await here()
   if (known !== undefined) return known
   const patience = AbortSignal.timeout(searchMs)
   const signal = options.signal === undefined ? patience : AbortSignal.any([options.signal, patience])
-  for await (const _ of ref.kind === 'cid' ? searchCid(deps, ref.cid, { signal }) : searchName(deps, ref.name, { signal })) {
+  for await (const _ of ref.kind === 'cid'
+    ? searchCid(deps, ref.cid, { signal })
+    : searchName(deps, ref.name, { signal })) {
     const found = await here()
     if (found !== undefined) return found
   }
@@ -73,9 +86,16 @@ async function byCid(deps: ResolveDeps, cid: string, options: ResolveOptions): P
 const isWanted = (publisher: string, wanted: ResolveOptions) =>
   wanted.publisher === undefined || publisher === wanted.publisher
 
-async function byName(deps: ResolveDeps, name: string, range: string, options: ResolveOptions): Promise<Release | undefined> {
+async function byName(
+  deps: ResolveDeps,
+  name: string,
+  range: string,
+  options: ResolveOptions,
+): Promise<Release | undefined> {
   const publisher = options.publisher ?? deps.pins[name]
-  const heads = (await deps.catalogue.headsOf(name)).filter(head => isWanted(head.statement.publisher, { publisher }) && head.statement.versions.length > 0)
+  const heads = (await deps.catalogue.headsOf(name)).filter(
+    head => isWanted(head.statement.publisher, { publisher }) && head.statement.versions.length > 0,
+  )
   if (heads.length > 1) throw ambiguous(name, heads)
   const [head] = heads
   const chosen = head === undefined ? undefined : highestVersion(head.statement.versions, range)
@@ -116,8 +136,15 @@ async function* searchName(deps: ResolveDeps, name: string, options: CallOptions
 }
 
 /** Brings the releases that known heads of the name list: from the peer that showed the head, else from the DHT. */
-async function* missingReleases(deps: ResolveDeps, name: string, peer: string, options: CallOptions): AsyncIterable<void> {
-  const listed = (await deps.catalogue.headsOf(name)).flatMap(head => head.statement.versions.map(version => version.id))
+async function* missingReleases(
+  deps: ResolveDeps,
+  name: string,
+  peer: string,
+  options: CallOptions,
+): AsyncIterable<void> {
+  const listed = (await deps.catalogue.headsOf(name)).flatMap(head =>
+    head.statement.versions.map(version => version.id),
+  )
   const missing: string[] = []
   for (const id of listed) if ((await deps.catalogue.release(id)) === undefined) missing.push(id)
   // The newest are last; one question is enough for what a user wants now, sync brings the rest.
@@ -167,9 +194,20 @@ async function quietly<T>(deps: ResolveDeps, work: () => Promise<T>): Promise<T 
 async function notFound(deps: ResolveDeps, text: string, options: ResolveOptions): Promise<CatalogError> {
   const ref = parseRef(text)
   const next = 'Check the spelling, and "catalog peers" for who can be asked.'
-  if (ref.kind === 'cid') return new CatalogError('not-found', `No release ${text} is known here or to any peer that answered. ${next}`, { ref: text })
-  const heads = (await deps.catalogue.headsOf(ref.name)).filter(head => isWanted(head.statement.publisher, { publisher: options.publisher ?? deps.pins[ref.name] }))
+  if (ref.kind === 'cid')
+    return new CatalogError(
+      'not-found',
+      `No release ${text} is known here or to any peer that answered. ${next}`,
+      { ref: text },
+    )
+  const heads = (await deps.catalogue.headsOf(ref.name)).filter(head =>
+    isWanted(head.statement.publisher, { publisher: options.publisher ?? deps.pins[ref.name] }),
+  )
   const versions = heads.flatMap(head => head.statement.versions.map(each => each.version))
   const known = versions.length > 0 ? ` Versions that exist: ${versions.slice(-10).join(', ')}.` : ''
-  return new CatalogError('not-found', `No release matches ${text} here or at any peer that answered.${known} ${next}`, { ref: text, versions })
+  return new CatalogError(
+    'not-found',
+    `No release matches ${text} here or at any peer that answered.${known} ${next}`,
+    { ref: text, versions },
+  )
 }

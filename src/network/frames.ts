@@ -126,13 +126,6 @@ export function textField(message: Message, field: string, maxLength: number): s
   return value
 }
 
-export function bytesField(message: Message, field: string, maxLength: number): Uint8Array {
-  const value = message[field]
-  if (!(value instanceof Uint8Array) || value.byteLength > maxLength)
-    throw new CatalogError('bad-peer-message', `A peer's message has no valid ${field}.`)
-  return value
-}
-
 export function listField(message: Message, field: string, maxLength: number): readonly unknown[] {
   const value = message[field]
   if (!Array.isArray(value) || value.length > maxLength)

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { rm } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
 import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import type { FetchResult, PublishResult } from '../../src/control/api.ts'
 import { Laboratory, listTree, type TestNode, until } from './harness.ts'
@@ -14,16 +14,29 @@ afterAll(() => {
 })
 
 const published = async (node: TestNode, name: string, bytes: number) => {
-  const path = await laboratory.package(name, '1.0.0', { 'data.bin': randomBytes(bytes), 'more/data.bin': randomBytes(1000) })
+  const path = await laboratory.package(name, '1.0.0', {
+    'data.bin': randomBytes(bytes),
+    'more/data.bin': randomBytes(1000),
+  })
   return { path, ...(await node.json<PublishResult>('publish', path)) }
 }
 
-const knows = (node: TestNode, id: string) => until(`${node.home} knows ${id}`, async () => (await node.client.releases(false)).some(release => release.id === id))
+const knows = (node: TestNode, id: string) =>
+  until(`${node.home} knows ${id}`, async () =>
+    (await node.client.releases(false)).some(release => release.id === id),
+  )
 
 /** A separate hostile program that joins the network and claims to hold a content. */
-async function hostileProvider(behaviour: string, root: string, honest: TestNode, victim: TestNode): Promise<string> {
+async function hostileProvider(
+  behaviour: string,
+  root: string,
+  honest: TestNode,
+  victim: TestNode,
+): Promise<string> {
   const program = fileURLToPath(new URL('./hostile-provider.ts', import.meta.url))
-  const child = spawn(process.execPath, [program, behaviour, root, honest.address, victim.address], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [program, behaviour, root, honest.address, victim.address], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   liars.push(child)
   return new Promise<string>((resolve, reject) => {
     createInterface({ input: child.stdout }).once('line', resolve)
@@ -32,24 +45,29 @@ async function hostileProvider(behaviour: string, root: string, honest: TestNode
 }
 
 describe('a provider that does harm', () => {
-  it.each(['false-shards', 'false-index', 'stalls', 'crawls', 'too-short', 'garbage'])('%s: is left, and the fetch completes from the honest one', async behaviour => {
-    const name = `under-${behaviour}`
-    const alice = await laboratory.started(`alice-${behaviour}`)
-    const { id, path, root } = await published(alice, name, 12_000_000)
-    const bob = await laboratory.started(`bob-${behaviour}`, [alice])
-    await knows(bob, id)
-    const peer = await hostileProvider(behaviour, root, alice, bob)
-    await until('bob is connected to the liar', async () => (await bob.client.peers()).some(each => each.peer === peer))
-    const out = await laboratory.path(`out-${behaviour}`)
-    await bob.fetch(name, out)
-    expect(await listTree(out)).toEqual(await listTree(path))
-    if (!behaviour.startsWith('false')) return
-    // The liar is remembered: what it says next is not even asked for.
-    await bob.json('remove', name)
-    const again = await bob.fetch(name)
-    expect(again.providers.map(provider => provider.peer)).toEqual([alice.peerId])
-    await Promise.all([alice.end('SIGKILL'), bob.end('SIGKILL')])
-  })
+  it.each(['false-shards', 'false-index', 'stalls', 'crawls', 'too-short', 'garbage'])(
+    '%s: is left, and the fetch completes from the honest one',
+    async behaviour => {
+      const name = `under-${behaviour}`
+      const alice = await laboratory.started(`alice-${behaviour}`)
+      const { id, path, root } = await published(alice, name, 12_000_000)
+      const bob = await laboratory.started(`bob-${behaviour}`, [alice])
+      await knows(bob, id)
+      const peer = await hostileProvider(behaviour, root, alice, bob)
+      await until('bob is connected to the liar', async () =>
+        (await bob.client.peers()).some(each => each.peer === peer),
+      )
+      const out = await laboratory.path(`out-${behaviour}`)
+      await bob.fetch(name, out)
+      expect(await listTree(out)).toEqual(await listTree(path))
+      if (!behaviour.startsWith('false')) return
+      // The liar is remembered: what it says next is not even asked for.
+      await bob.json('remove', name)
+      const again = await bob.fetch(name)
+      expect(again.providers.map(provider => provider.peer)).toEqual([alice.peerId])
+      await Promise.all([alice.end('SIGKILL'), bob.end('SIGKILL')])
+    },
+  )
 })
 
 describe('an end in the middle', () => {
@@ -60,7 +78,14 @@ describe('an end in the middle', () => {
     await knows(bob, id)
     let done = 0
     const fetching = bob.client
-      .fetch({ refs: ['interrupted'] }, { onProgress: progress => { done = Math.max(done, progress.done ?? 0) } })
+      .fetch(
+        { refs: ['interrupted'] },
+        {
+          onProgress: progress => {
+            done = Math.max(done, progress.done ?? 0)
+          },
+        },
+      )
       .catch(() => undefined)
     await until('a third has come', async () => done > size / 3, 20_000)
     const doneAtKill = done
@@ -83,10 +108,20 @@ describe('an end in the middle', () => {
     const { id, path } = await published(alice, 'half-left', 48_000_000)
     await knows(bob, id)
     await bob.fetch('half-left')
-    await until('carol sees both', async () => (await carol.client.show(id)).providers.filter(({ complete }) => complete).length === 2)
+    await until(
+      'carol sees both',
+      async () => (await carol.client.show(id)).providers.filter(({ complete }) => complete).length === 2,
+    )
     let done = 0
     const out = await laboratory.path('half-left-out')
-    const fetching = carol.client.fetch({ refs: ['half-left'], out }, { onProgress: progress => { done = Math.max(done, progress.done ?? 0) } })
+    const fetching = carol.client.fetch(
+      { refs: ['half-left'], out },
+      {
+        onProgress: progress => {
+          done = Math.max(done, progress.done ?? 0)
+        },
+      },
+    )
     await until('some has come', async () => done > 5_000_000, 20_000)
     await alice.end('SIGKILL')
     await fetching
@@ -98,9 +133,18 @@ describe('an end in the middle', () => {
     const alice = await laboratory.started('alice-back')
     const bob = await laboratory.started('bob-back', [alice])
     const { path } = await published(alice, 'comes-back', 1_000_000)
-    await until('bob can resolve it by name', async () => (await bob.client.show('comes-back')).name === 'comes-back')
+    await until(
+      'bob can resolve it by name',
+      async () => (await bob.client.show('comes-back')).name === 'comes-back',
+    )
     await alice.end('SIGKILL')
-    const { code, stderr } = await bob.run('fetch', 'comes-back', '--json', '--out', await laboratory.path('never'))
+    const { code, stderr } = await bob.run(
+      'fetch',
+      'comes-back',
+      '--json',
+      '--out',
+      await laboratory.path('never'),
+    )
     expect([code, JSON.parse(stderr).error.code]).toEqual([5, 'no-providers'])
     expect(JSON.parse(stderr).error.message).toMatch(/catalog peers/)
     await alice.start(['--bootstrap', bob.address])

@@ -1,7 +1,7 @@
 // Real daemons for tests: each a process of its own with a home of its own, driven by the command line and the
 // control socket as a user would. Only processes started here are ever ended.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readdir, readFile, readlink, rm, lstat, writeFile } from 'node:fs/promises'
+import { cp, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -21,8 +21,15 @@ export interface Finished {
 }
 
 /** Runs the command line to its end. */
-export async function catalog(args: readonly string[], options: { input?: string; cwd?: string; env?: NodeJS.ProcessEnv } = {}): Promise<Finished> {
-  const child = spawn(process.execPath, [program, ...args], { cwd: options.cwd, env: options.env ?? process.env, stdio: 'pipe' })
+export async function catalog(
+  args: readonly string[],
+  options: { input?: string; cwd?: string; env?: NodeJS.ProcessEnv } = {},
+): Promise<Finished> {
+  const child = spawn(process.execPath, [program, ...args], {
+    cwd: options.cwd,
+    env: options.env ?? process.env,
+    stdio: 'pipe',
+  })
   child.stdin.on('error', () => undefined).end(options.input ?? '')
   let stdout = ''
   let stderr = ''
@@ -70,7 +77,10 @@ export class TestNode {
 
   async start(args: readonly string[] = [], env: NodeJS.ProcessEnv = process.env): Promise<void> {
     const listen = args.includes('--listen') ? [] : loopback
-    const child = spawn(process.execPath, [program, 'daemon', '--home', this.home, ...listen, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env })
+    const child = spawn(process.execPath, [program, 'daemon', '--home', this.home, ...listen, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env,
+    })
     this.#child = child
     child.stderr?.on('data', (chunk: Buffer) => {
       this.errors = (this.errors + chunk.toString()).slice(-20_000)
@@ -87,7 +97,8 @@ export class TestNode {
   /** Ends the daemon by a signal; resolves to its exit code and how long that took, in milliseconds. */
   async end(signal: NodeJS.Signals): Promise<{ code: number | null; milliseconds: number }> {
     const child = this.#child
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return { code: child?.exitCode ?? null, milliseconds: 0 }
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null)
+      return { code: child?.exitCode ?? null, milliseconds: 0 }
     const started = performance.now()
     const exited = new Promise<number | null>(resolve => child.once('exit', resolve))
     child.kill(signal)
@@ -134,7 +145,13 @@ export class Laboratory {
   /** An initialised node that is not running. */
   async node(name: string, network?: string): Promise<TestNode> {
     const home = await this.path(name)
-    const { code, stderr } = await catalog(['init', '--home', home, '--json', ...(network === undefined ? [] : ['--network', network])])
+    const { code, stderr } = await catalog([
+      'init',
+      '--home',
+      home,
+      '--json',
+      ...(network === undefined ? [] : ['--network', network]),
+    ])
     if (code !== 0) throw new Error(`init failed: ${stderr}`)
     const node = new TestNode(home)
     this.#nodes.push(node)
@@ -142,16 +159,32 @@ export class Laboratory {
   }
 
   /** Starts a node that bootstraps from the given ones. */
-  async started(name: string, bootstrap: readonly TestNode[] = [], args: readonly string[] = []): Promise<TestNode> {
+  async started(
+    name: string,
+    bootstrap: readonly TestNode[] = [],
+    args: readonly string[] = [],
+  ): Promise<TestNode> {
     const node = await this.node(name)
     await node.start([...bootstrap.flatMap(other => ['--bootstrap', other.address]), ...args])
     return node
   }
 
   /** A package directory: `files` by path, the manifest made from `spec`. */
-  async package(name: string, version: string, files: Readonly<Record<string, string | Uint8Array>>, spec: Record<string, unknown> = {}): Promise<string> {
-    const directory = await this.path(`package-${name.replace('/', '-')}-${version}-${Math.random().toString(36).slice(2)}`)
-    const manifest = { apiVersion: 'catalog.v1', kind: 'AssetPackage', metadata: { name, version }, spec: { description: `The package ${name}`, ...spec } }
+  async package(
+    name: string,
+    version: string,
+    files: Readonly<Record<string, string | Uint8Array>>,
+    spec: Record<string, unknown> = {},
+  ): Promise<string> {
+    const directory = await this.path(
+      `package-${name.replace('/', '-')}-${version}-${Math.random().toString(36).slice(2)}`,
+    )
+    const manifest = {
+      apiVersion: 'catalog.v1',
+      kind: 'AssetPackage',
+      metadata: { name, version },
+      spec: { description: `The package ${name}`, ...spec },
+    }
     await mkdir(directory, { recursive: true })
     await writeFile(join(directory, 'catalog.json'), JSON.stringify(manifest, undefined, 2))
     for (const [path, content] of Object.entries(files)) {
@@ -177,7 +210,10 @@ export async function listTree(root: string): Promise<string[]> {
     const name = path.slice(root.length + 1)
     if (status.isSymbolicLink()) lines.push(`link ${name} -> ${await readlink(path)}`)
     else if (status.isDirectory()) lines.push(`directory ${name}`)
-    else lines.push(`file ${(status.mode & 0o777).toString(8)} ${name} ${Buffer.from(blake3(await readFile(path))).toString('hex')}`)
+    else
+      lines.push(
+        `file ${(status.mode & 0o777).toString(8)} ${name} ${Buffer.from(blake3(await readFile(path))).toString('hex')}`,
+      )
   }
   return lines.sort()
 }

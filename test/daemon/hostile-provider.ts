@@ -4,16 +4,20 @@
 //
 // HONEST and VICTIM are multiaddrs. It takes the true index from the honest node: a liar that is believed at first
 // does more harm.
-import { silentLog } from '../../src/base/log.ts'
-import { encodeFrame, FrameReader } from '../../src/network/frames.ts'
-import { defaultLaneOptions, TransferLane } from '../../src/distribution/transfer-lane.ts'
+
 import { decodeContentIndex } from '../../src/assets/content-index.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { defaultLaneOptions, TransferLane } from '../../src/distribution/transfer-lane.ts'
+import { encodeFrame, FrameReader } from '../../src/network/frames.ts'
 import type { ByteStream } from '../../src/network/host.ts'
 import { createNodeKey } from '../../src/network/identity.ts'
 import { Libp2pHost } from '../../src/network/libp2p-host.ts'
 
 const [behaviour, root, honest, victim] = process.argv.slice(2) as [string, string, string, string]
-const host = new Libp2pHost({ privateKey: await createNodeKey(), log: silentLog }, { network: 'catalog', listen: ['/ip4/127.0.0.1/udp/0/quic-v1'] })
+const host = new Libp2pHost(
+  { privateKey: await createNodeKey(), log: silentLog },
+  { network: 'catalog', listen: ['/ip4/127.0.0.1/udp/0/quic-v1'] },
+)
 await host.start()
 const lane = await TransferLane.open(host, await host.dial(honest), defaultLaneOptions, {})
 const indexBytes = await lane.index(root, 64 * 1024 * 1024)
@@ -27,7 +31,8 @@ async function answer(stream: ByteStream): Promise<void> {
     if (question === undefined) return
     const id = question['id']
     if (behaviour === 'garbage') return stream.write(Buffer.alloc(5000, 0xff))
-    if (question['op'] === 'have') await stream.write(encodeFrame({ id, code: 'ok', length: 0, complete: true }))
+    if (question['op'] === 'have')
+      await stream.write(encodeFrame({ id, code: 'ok', length: 0, complete: true }))
     else if (question['op'] === 'index') await answerIndex(stream, id, Number(question['offset']))
     else await answerShards(stream, id, Number(question['first']), Number(question['count']))
   }

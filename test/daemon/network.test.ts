@@ -11,10 +11,11 @@ const published = async (node: TestNode, name: string, version = '1.0.0') => {
   return { path, ...(await node.json<PublishResult>('publish', path)) }
 }
 
-const announced = (node: TestNode) => until('everything is announced', async () => {
-  const { waiting, failing, announced: done } = await node.client.announcements()
-  return waiting === 0 && failing === 0 && done > 0
-})
+const announced = (node: TestNode) =>
+  until('everything is announced', async () => {
+    const { waiting, failing, announced: done } = await node.client.announcements()
+    return waiting === 0 && failing === 0 && done > 0
+  })
 
 describe('finding releases', () => {
   it('through the DHT alone: five nodes in a line, none of which syncs', async () => {
@@ -54,16 +55,26 @@ describe('finding releases', () => {
 
   it('a publisher that restarts goes on with its head, and versions and ranges resolve', async () => {
     const alice = await laboratory.started('alice-versions')
-    for (const version of ['1.0.0', '1.2.0', '2.0.0-beta.1', '1.10.0']) await published(alice, 'versions', version)
+    for (const version of ['1.0.0', '1.2.0', '2.0.0-beta.1', '1.10.0'])
+      await published(alice, 'versions', version)
     await alice.end('SIGKILL')
     await alice.start()
     await published(alice, 'versions', '2.0.0')
     const bob = await laboratory.started('bob-versions', [alice])
     await until('bob has them', async () => (await bob.client.releases(false)).length === 5)
     const resolved = async (ref: string) => (await bob.client.show(ref)).version
-    expect(await Promise.all(['versions', 'versions@^1.0.0', 'versions@1.2', 'versions@<1.2.0', 'versions@2.0.0-beta.1'].map(resolved))).toEqual(['2.0.0', '1.10.0', '1.2.0', '1.0.0', '2.0.0-beta.1'])
+    expect(
+      await Promise.all(
+        ['versions', 'versions@^1.0.0', 'versions@1.2', 'versions@<1.2.0', 'versions@2.0.0-beta.1'].map(
+          resolved,
+        ),
+      ),
+    ).toEqual(['2.0.0', '1.10.0', '1.2.0', '1.0.0', '2.0.0-beta.1'])
     expect((await bob.client.show('versions')).sequence).toBe(5)
-    await expect(resolved('versions@^3.0.0')).rejects.toMatchObject({ code: 'not-found', data: { versions: ['1.0.0', '1.2.0', '1.10.0', '2.0.0-beta.1', '2.0.0'] } })
+    await expect(resolved('versions@^3.0.0')).rejects.toMatchObject({
+      code: 'not-found',
+      data: { versions: ['1.0.0', '1.2.0', '1.10.0', '2.0.0-beta.1', '2.0.0'] },
+    })
     await Promise.all([alice.end('SIGKILL'), bob.end('SIGKILL')])
   })
 
@@ -72,7 +83,14 @@ describe('finding releases', () => {
     await foreign.start()
     const alone = await laboratory.node('alone')
     const started = performance.now()
-    await alone.start(['--bootstrap', '/ip4/127.0.0.1/udp/9/quic-v1', '--bootstrap', foreign.address, '--bootstrap', '/dns4/nowhere.invalid/tcp/1'])
+    await alone.start([
+      '--bootstrap',
+      '/ip4/127.0.0.1/udp/9/quic-v1',
+      '--bootstrap',
+      foreign.address,
+      '--bootstrap',
+      '/dns4/nowhere.invalid/tcp/1',
+    ])
     expect(performance.now() - started).toBeLessThan(10_000)
     await published(alone, 'by-myself')
     expect((await alone.client.show('by-myself')).version).toBe('1.0.0')

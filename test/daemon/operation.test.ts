@@ -13,47 +13,93 @@ describe('a daemon', () => {
   it('starts once per home, stops within 5 s of SIGTERM with work under way, and starts again', async () => {
     const node = await laboratory.started('once')
     const second = await catalog(['daemon', '--home', node.home, '--json'])
-    expect([second.code, JSON.parse(second.stderr.trim().split('\n').at(-1) as string).error.code]).toEqual([6, 'already-running'])
+    expect([second.code, JSON.parse(second.stderr.trim().split('\n').at(-1) as string).error.code]).toEqual([
+      6,
+      'already-running',
+    ])
     const search = node.client.show('nobody-has-it').catch(error => error)
     const { code, milliseconds } = await node.end('SIGTERM')
     expect(code).toBe(0)
     expect(milliseconds).toBeLessThan(5_000)
     expect(await search).toBeInstanceOf(Error)
     await node.start()
-    expect(await node.json<Status>('status')).toMatchObject({ peerId: node.peerId, network: 'catalog', peers: 0, announcements: { failing: 0 } })
+    expect(await node.json<Status>('status')).toMatchObject({
+      peerId: node.peerId,
+      network: 'catalog',
+      peers: 0,
+      announcements: { failing: 0 },
+    })
   })
 
   it('keeps its home and keys to itself', async () => {
     const node = await laboratory.started('private')
     const mode = async (path: string) => ((await stat(join(node.home, path))).mode & 0o777).toString(8)
-    expect(await Promise.all(['', 'control.sock', 'keys', 'keys/node.key', 'keys/publisher.key', 'config.yaml'].map(mode))).toEqual(['700', '600', '700', '600', '600', '600'])
+    expect(
+      await Promise.all(
+        ['', 'control.sock', 'keys', 'keys/node.key', 'keys/publisher.key', 'config.yaml'].map(mode),
+      ),
+    ).toEqual(['700', '600', '700', '600', '600', '600'])
     await node.end('SIGTERM')
     await chmod(join(node.home, 'keys/publisher.key'), 0o644)
     const refused = await catalog(['daemon', '--home', node.home, '--json'])
-    expect([refused.code, JSON.parse(refused.stderr.trim().split('\n').at(-1) as string).error.code]).toEqual([9, 'forbidden'])
+    expect([refused.code, JSON.parse(refused.stderr.trim().split('\n').at(-1) as string).error.code]).toEqual(
+      [9, 'forbidden'],
+    )
   })
 
   it('answers curl on its socket', async () => {
     const node = await laboratory.started('curl')
     const path = await laboratory.package('curled', '1.0.0', { 'data.txt': '0123456789' })
     const { id } = await node.json<PublishResult>('publish', path)
-    const curl = async (...args: string[]) => (await run('curl', ['-s', '--unix-socket', join(node.home, 'control.sock'), ...args])).stdout
+    const curl = async (...args: string[]) =>
+      (await run('curl', ['-s', '--unix-socket', join(node.home, 'control.sock'), ...args])).stdout
     expect(JSON.parse(await curl('http://catalog/v1/status'))).toMatchObject({ peerId: node.peerId })
-    expect(await curl('-H', 'Range: bytes=2-5', `http://catalog/v1/releases/${id}/files/data.txt`)).toBe('2345')
-    expect(await curl('-o', '/dev/null', '-w', '%{http_code}', '-H', 'Range: bytes=99-', `http://catalog/v1/releases/${id}/files/data.txt`)).toBe('416')
+    expect(await curl('-H', 'Range: bytes=2-5', `http://catalog/v1/releases/${id}/files/data.txt`)).toBe(
+      '2345',
+    )
+    expect(
+      await curl(
+        '-o',
+        '/dev/null',
+        '-w',
+        '%{http_code}',
+        '-H',
+        'Range: bytes=99-',
+        `http://catalog/v1/releases/${id}/files/data.txt`,
+      ),
+    ).toBe('416')
     expect(JSON.parse(await curl('http://catalog/v1/openapi.json')).openapi).toMatch(/^3\./)
-    const lines = (await curl('-X', 'POST', '-H', 'content-type: application/json', '-d', JSON.stringify({ path }), 'http://catalog/v1/publish')).trim().split('\n')
+    const lines = (
+      await curl(
+        '-X',
+        'POST',
+        '-H',
+        'content-type: application/json',
+        '-d',
+        JSON.stringify({ path }),
+        'http://catalog/v1/publish',
+      )
+    )
+      .trim()
+      .split('\n')
     expect(JSON.parse(lines.at(-1) as string)).toMatchObject({ result: { id, created: false } })
   })
 
   it('accepts the three example manifests as they stand, and finds them by what they say', async () => {
     const node = await laboratory.started('examples')
     for (const name of ['computational-asset', 'distributed-asset', 'gpu-asset'])
-      expect(await node.json('publish', join(import.meta.dirname, '../vectors/examples', `${name}.yaml`))).toMatchObject({ files: 1, created: true })
-    const names = async (...args: string[]) => (await node.json<{ results: { name: string }[] }>('search', ...args)).results.map(({ name }) => name)
+      expect(
+        await node.json('publish', join(import.meta.dirname, '../vectors/examples', `${name}.yaml`)),
+      ).toMatchObject({ files: 1, created: true })
+    const names = async (...args: string[]) =>
+      (await node.json<{ results: { name: string }[] }>('search', ...args)).results.map(({ name }) => name)
     expect(await names('gpu')).toEqual(['gpu-computation'])
     expect(await names('acceleration')).toEqual(['gpu-computation'])
-    expect((await names('hypermesh')).sort()).toEqual(['distributed-processing', 'gpu-computation', 'mathematical-computation'])
+    expect((await names('hypermesh')).sort()).toEqual([
+      'distributed-processing',
+      'gpu-computation',
+      'mathematical-computation',
+    ])
     expect(await names('distributed procesing')).toContain('distributed-processing')
     expect(await names('zebra')).toEqual([])
   })
@@ -67,9 +113,15 @@ describe('bad input', () => {
     await mkdir(join(bad, 'two'))
     for (const name of ['catalog.yaml', 'catalog.json']) await writeFile(join(bad, 'two', name), '{}')
     await writeFile(join(bad, 'syntax.yaml'), 'apiVersion: "catalog.v1"\n  kind: [')
-    await writeFile(join(bad, 'bomb.yaml'), `a: &a [${'x,'.repeat(9)}x]\n${Array.from({ length: 9 }, (_, i) => `${String.fromCharCode(98 + i)}: &${String.fromCharCode(98 + i)} [${`*${String.fromCharCode(97 + i)},`.repeat(9)}*${String.fromCharCode(97 + i)}]`).join('\n')}\n`)
+    await writeFile(
+      join(bad, 'bomb.yaml'),
+      `a: &a [${'x,'.repeat(9)}x]\n${Array.from({ length: 9 }, (_, i) => `${String.fromCharCode(98 + i)}: &${String.fromCharCode(98 + i)} [${`*${String.fromCharCode(97 + i)},`.repeat(9)}*${String.fromCharCode(97 + i)}]`).join('\n')}\n`,
+    )
     await writeFile(join(bad, 'huge.yaml'), Buffer.alloc(100 * 1024 * 1024, '#'))
-    await writeFile(join(bad, 'missing.yaml'), 'apiVersion: catalog.v1\nkind: AssetPackage\nmetadata: { name: x }\nspec: {}\n')
+    await writeFile(
+      join(bad, 'missing.yaml'),
+      'apiVersion: catalog.v1\nkind: AssetPackage\nmetadata: { name: x }\nspec: {}\n',
+    )
     const longHome = join(bad, 'x'.repeat(120))
     const cases: [string[], number, string][] = [
       [['publish', join(bad, 'syntax.yaml')], 3, 'invalid-manifest'],
@@ -87,7 +139,11 @@ describe('bad input', () => {
       [['logs', 'no-such-id'], 4, 'no-such-execution'],
     ]
     for (const [args, exit, code] of cases) {
-      const { code: ended, stdout, stderr } = await catalog([...args, '--home', node.home, '--json'], { cwd: bad })
+      const {
+        code: ended,
+        stdout,
+        stderr,
+      } = await catalog([...args, '--home', node.home, '--json'], { cwd: bad })
       const { error } = JSON.parse(stderr) as { error: { code: string; message: string } }
       expect([args[0], args[1], ended, error.code, stdout]).toEqual([args[0], args[1], exit, code, ''])
       expect(error.message.length).toBeGreaterThan(30)
@@ -113,24 +169,46 @@ describe('bad input', () => {
     await run('chown', ['0', node.home])
   })
 
-  it('a full disk: a typed error, nothing half-published, and everything works once there is room', async ({ skip }) => {
+  it('a full disk: a typed error, nothing half-published, and everything works once there is room', async ({
+    skip,
+  }) => {
     if (process.getuid?.() !== 0) skip('needs root to mount a small disk')
     const disk = await laboratory.path('disk')
     await mkdir(disk)
     // The daemon's home is on a disk of 48 MiB, mounted in a private namespace of a shell that becomes the test's driver.
     const script = join(import.meta.dirname, 'full-disk.sh')
-    const { stdout } = await run('unshare', ['-m', '--propagation', 'private', 'bash', script, process.execPath, disk], { timeout: 60_000 })
-    expect(stdout.trim().split('\n')).toEqual(['published small', 'refused big: no-space exit 8', 'listed 1', 'published after', 'listed 2', 'read back'])
+    const { stdout } = await run(
+      'unshare',
+      ['-m', '--propagation', 'private', 'bash', script, process.execPath, disk],
+      { timeout: 60_000 },
+    )
+    expect(stdout.trim().split('\n')).toEqual([
+      'published small',
+      'refused big: no-space exit 8',
+      'listed 1',
+      'published after',
+      'listed 2',
+      'read back',
+    ])
   })
 })
 
 describe('the round trip of a directory', () => {
   it('respects .catalogignore and keeps hidden files', async () => {
     const node = await laboratory.started('ignoring')
-    const path = await laboratory.package('ignoring', '1.0.0', { '.catalogignore': '*.log\nbuild/\n!keep.log\n', 'a.log': 'x', 'keep.log': 'x', 'build/out': 'x', '.env': 'x', 'src/a.ts': 'x' })
+    const path = await laboratory.package('ignoring', '1.0.0', {
+      '.catalogignore': '*.log\nbuild/\n!keep.log\n',
+      'a.log': 'x',
+      'keep.log': 'x',
+      'build/out': 'x',
+      '.env': 'x',
+      'src/a.ts': 'x',
+    })
     await node.json('publish', path)
     const out = await laboratory.path('ignoring-out')
     await node.json('fetch', 'ignoring', '--out', out)
-    expect((await listTree(out)).filter(line => line.startsWith('file')).map(line => line.split(' ')[2])).toEqual(['.catalogignore', '.env', 'catalog.json', 'keep.log', 'src/a.ts'])
+    expect(
+      (await listTree(out)).filter(line => line.startsWith('file')).map(line => line.split(' ')[2]),
+    ).toEqual(['.catalogignore', '.env', 'catalog.json', 'keep.log', 'src/a.ts'])
   })
 })

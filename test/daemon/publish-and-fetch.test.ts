@@ -16,11 +16,19 @@ beforeAll(async () => {
   carol = await laboratory.started('carol', [bob])
 })
 
-const knows = (node: TestNode, id: string) => async () => (await node.client.releases(false)).some(release => release.id === id)
+const knows = (node: TestNode, id: string) => async () =>
+  (await node.client.releases(false)).some(release => release.id === id)
 
 describe('publishing on one node and fetching on another', () => {
   it('returns every byte, mode, link and empty directory', async () => {
-    const path = await laboratory.package('mixed', '1.0.0', { 'a/one.txt': 'one', 'empty.txt': '', '.hidden/x': 'hidden', 'bin/run.sh': '#!/bin/sh\n', 'snow/☃.txt': 'snow', 'big.bin': randomBytes(3_000_000) })
+    const path = await laboratory.package('mixed', '1.0.0', {
+      'a/one.txt': 'one',
+      'empty.txt': '',
+      '.hidden/x': 'hidden',
+      'bin/run.sh': '#!/bin/sh\n',
+      'snow/☃.txt': 'snow',
+      'big.bin': randomBytes(3_000_000),
+    })
     await mkdir(join(path, 'nothing/here'), { recursive: true })
     await symlink('one.txt', join(path, 'a/link'))
     await symlink('../a', join(path, 'bin/up'))
@@ -31,9 +39,21 @@ describe('publishing on one node and fetching on another', () => {
     const out = await laboratory.path('mixed-out')
     const fetched = await bob.json<Record<string, unknown>>('fetch', 'mixed', '--out', out)
     expect(await listTree(out)).toEqual(await listTree(path))
-    expect(fetched).toMatchObject({ id: published.id, root: published.root, name: 'mixed', version: '1.0.0', files: published.files, bytes: published.size })
+    expect(fetched).toMatchObject({
+      id: published.id,
+      root: published.root,
+      name: 'mixed',
+      version: '1.0.0',
+      files: published.files,
+      bytes: published.size,
+    })
     expect(fetched['providers']).toEqual([{ peer: alice.peerId, bytes: fetched['bytesTransferred'] }])
-    const again = await bob.json<Record<string, unknown>>('fetch', published.root, '--out', await laboratory.path('mixed-again'))
+    const again = await bob.json<Record<string, unknown>>(
+      'fetch',
+      published.root,
+      '--out',
+      await laboratory.path('mixed-again'),
+    )
     expect(again).toMatchObject({ bytesTransferred: 0, providers: [] })
   })
 
@@ -45,11 +65,27 @@ describe('publishing on one node and fetching on another', () => {
     const elsewhere = await carol.json<PublishResult>('publish', await laboratory.copy(path, 'twice-copy'))
     expect(elsewhere.root).toBe(first.root)
     expect(elsewhere.id).not.toBe(first.id)
-    await until('bob knows both', async () => (await knows(bob, first.id)()) && (await knows(bob, elsewhere.id)()))
-    const { code, stderr } = await bob.run('fetch', 'twice', '--json', '--out', await laboratory.path('ambiguous'))
+    await until(
+      'bob knows both',
+      async () => (await knows(bob, first.id)()) && (await knows(bob, elsewhere.id)()),
+    )
+    const { code, stderr } = await bob.run(
+      'fetch',
+      'twice',
+      '--json',
+      '--out',
+      await laboratory.path('ambiguous'),
+    )
     expect([code, JSON.parse(stderr).error.code]).toEqual([6, 'ambiguous-name'])
     expect(JSON.parse(stderr).error.publishers.sort()).toEqual([first.publisher, elsewhere.publisher].sort())
-    const named = await bob.json<PublishResult>('fetch', 'twice', '--publisher', elsewhere.publisher, '--out', await laboratory.path('named'))
+    const named = await bob.json<PublishResult>(
+      'fetch',
+      'twice',
+      '--publisher',
+      elsewhere.publisher,
+      '--out',
+      await laboratory.path('named'),
+    )
     expect(named.id).toBe(elsewhere.id)
   })
 
@@ -59,16 +95,24 @@ describe('publishing on one node and fetching on another', () => {
     await writeFile(join(path, 'file'), 'two')
     const { code, stderr } = await alice.run('publish', path, '--json')
     expect([code, JSON.parse(stderr).error.code]).toEqual([6, 'version-exists'])
-    expect((await alice.client.releases(false)).filter(({ name }) => name === 'fixed').map(({ id }) => id)).toEqual([first.id])
+    expect(
+      (await alice.client.releases(false)).filter(({ name }) => name === 'fixed').map(({ id }) => id),
+    ).toEqual([first.id])
   })
 
   it('moves only what changed between two versions', async () => {
     const content = randomBytes(8_000_000)
     const first = await laboratory.package('changing', '1.0.0', { 'data.bin': content })
-    const changed = Buffer.concat([content.subarray(0, 4_000_000), Buffer.from('inserted'), content.subarray(4_000_000)])
+    const changed = Buffer.concat([
+      content.subarray(0, 4_000_000),
+      Buffer.from('inserted'),
+      content.subarray(4_000_000),
+    ])
     const second = await laboratory.package('changing', '1.1.0', { 'data.bin': changed })
     await alice.json('publish', first)
-    await until('bob knows 1.0.0', async () => (await bob.client.releases(false)).some(({ name }) => name === 'changing'))
+    await until('bob knows 1.0.0', async () =>
+      (await bob.client.releases(false)).some(({ name }) => name === 'changing'),
+    )
     await bob.fetch('changing')
     await alice.json('publish', second)
     await until('bob knows 1.1.0', async () => (await bob.client.show('changing')).version === '1.1.0')
@@ -85,10 +129,18 @@ describe('publishing on one node and fetching on another', () => {
     const { id } = await alice.json<PublishResult>('publish', path)
     await until('bob knows it', knows(bob, id))
     await bob.fetch(id)
-    await until('carol sees two providers', async () => (await carol.client.show(id)).providers.filter(({ complete }) => complete).length === 2)
+    await until(
+      'carol sees two providers',
+      async () => (await carol.client.show(id)).providers.filter(({ complete }) => complete).length === 2,
+    )
     const out = await laboratory.path('spread-out')
     const fetched = await carol.fetch('spread', out)
-    expect(fetched.providers.filter(({ bytes }) => bytes > 2_000_000).map(({ peer }) => peer).sort()).toEqual([alice.peerId, bob.peerId].sort())
+    expect(
+      fetched.providers
+        .filter(({ bytes }) => bytes > 2_000_000)
+        .map(({ peer }) => peer)
+        .sort(),
+    ).toEqual([alice.peerId, bob.peerId].sort())
     expect(await listTree(out)).toEqual(await listTree(path))
   })
 

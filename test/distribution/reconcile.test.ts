@@ -2,7 +2,13 @@ import { randomBytes } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { encodeCbor } from '../../src/base/cbor.ts'
-import { decodeRanges, encodeRanges, IdSet, openReconciliation, reconcile } from '../../src/distribution/reconcile.ts'
+import {
+  decodeRanges,
+  encodeRanges,
+  IdSet,
+  openReconciliation,
+  reconcile,
+} from '../../src/distribution/reconcile.ts'
 
 const sorted = (ids: Iterable<Uint8Array>) => new IdSet([...ids].sort(Buffer.compare))
 const texts = (ids: Iterable<Uint8Array>) => [...ids].map(id => Buffer.from(id).toString('hex')).sort()
@@ -66,8 +72,14 @@ describe('range-based set reconciliation', () => {
       'ranges',
       [['x', 0]],
       [[new Uint8Array(31), 0]],
-      [[bound(2), 0], [bound(1), 0]],
-      [[new Uint8Array(0), 0], [bound(1), 0]],
+      [
+        [bound(2), 0],
+        [bound(1), 0],
+      ],
+      [
+        [new Uint8Array(0), 0],
+        [bound(1), 0],
+      ],
       [[bound(1), 1, new Uint8Array(15)]],
       [[bound(1), 2, new Uint8Array(33)]],
       [[bound(1), 3]],

@@ -7,20 +7,28 @@ const everything = () => true
 describe('the pool of shards', () => {
   it('hands out every missing shard once while nobody fails, in runs of at most the asked bytes', () => {
     fc.assert(
-      fc.property(fc.array(fc.integer({ min: 1, max: 100 }), { minLength: 1, maxLength: 60 }), fc.integer({ min: 1, max: 300 }), (lengths, maxBytes) => {
-        const missing = lengths.map((_, shard) => shard).filter(shard => shard % 3 !== 0)
-        const pool = new ShardPool(lengths, missing)
-        const lane = { peer: 'a' }
-        const got: number[] = []
-        for (let batch = pool.take(lane, everything, maxBytes); batch !== undefined; batch = pool.take(lane, everything, maxBytes)) {
-          const bytes = batch.lengths.reduce((sum, length) => sum + length, 0)
-          expect(bytes <= maxBytes || batch.lengths.length === 1).toBe(true)
-          for (const place of batch.lengths.keys()) got.push(batch.first + place)
-        }
-        expect(got).toEqual(missing)
-        for (const shard of got) pool.finish(shard)
-        expect(pool.done).toBe(true)
-      }),
+      fc.property(
+        fc.array(fc.integer({ min: 1, max: 100 }), { minLength: 1, maxLength: 60 }),
+        fc.integer({ min: 1, max: 300 }),
+        (lengths, maxBytes) => {
+          const missing = lengths.map((_, shard) => shard).filter(shard => shard % 3 !== 0)
+          const pool = new ShardPool(lengths, missing)
+          const lane = { peer: 'a' }
+          const got: number[] = []
+          for (
+            let batch = pool.take(lane, everything, maxBytes);
+            batch !== undefined;
+            batch = pool.take(lane, everything, maxBytes)
+          ) {
+            const bytes = batch.lengths.reduce((sum, length) => sum + length, 0)
+            expect(bytes <= maxBytes || batch.lengths.length === 1).toBe(true)
+            for (const place of batch.lengths.keys()) got.push(batch.first + place)
+          }
+          expect(got).toEqual(missing)
+          for (const shard of got) pool.finish(shard)
+          expect(pool.done).toBe(true)
+        },
+      ),
     )
   })
 

@@ -77,7 +77,9 @@ export async function createNode(options: NodeOptions): Promise<Libp2p> {
     // Private addresses are what a private network is made of: nothing is filtered.
     connectionGater: { denyDialMultiaddr: () => false },
     peerStore: { maxAddressAge: addressAgeMs, maxPeerAge: addressAgeMs },
-    peerDiscovery: options.mdns ? [mdns({ serviceTag: `_catalog-${options.network.replaceAll('.', '-')}._udp.local` })] : [],
+    peerDiscovery: options.mdns
+      ? [mdns({ serviceTag: `_catalog-${options.network.replaceAll('.', '-')}._udp.local` })]
+      : [],
     services: {
       identify: identify({ timeout: 5000, maxMessageSize: 32 * 1024, maxObservedAddresses: 10 }),
       ping: ping({ maxInboundStreams: 4 }),
