@@ -32,6 +32,7 @@ import { collect } from './flows/collect.ts'
 import { acceptDelegated, answerOffer, type ExecuteDeps } from './flows/execute.ts'
 import { type FetchDeps, fetchRelease, writeContent } from './flows/fetch.ts'
 import type { PublishDeps } from './flows/publish.ts'
+import { renewHeads } from './flows/renew.ts'
 import { type Release, type ResolveDeps, resolve } from './flows/resolve.ts'
 import { keyPaths } from './init.ts'
 import { Announcer } from './network/announcer.ts'
@@ -52,6 +53,9 @@ import { Signer } from './trust/signer.ts'
 import { Verifier } from './trust/verifier.ts'
 
 export const catalogVersion = '0.1.0'
+
+/** How often this publisher's heads are looked at; they are renewed at half of their 30 days. */
+const renewEveryMs = 12 * 3600 * 1000
 
 export interface CatalogNode extends Required<Service> {
   readonly api: NodeApi
@@ -268,6 +272,26 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
       if (removed > 0) log.info({ removed }, 'contents that nothing refers to were removed')
     },
   }
+  let renewal: NodeJS.Timeout | undefined
+  const renewing: Service = {
+    async start() {
+      const renew = () =>
+        renewHeads({
+          ...publishing,
+          catalogue,
+          announceHead: (publisher, name) =>
+            announcer.add({ kind: 'record', key: { kind: 'head', publisher, name } }),
+        }).then(
+          renewed => renewed > 0 && log.info({ renewed }, 'heads were signed anew'),
+          (error: unknown) => log.error({ error: String(error) }, 'heads could not be signed anew'),
+        )
+      void renew()
+      renewal = setInterval(renew, renewEveryMs).unref()
+    },
+    async stop() {
+      clearInterval(renewal)
+    },
+  }
   const events: Service = {
     async start() {
       catalogue.onRecord(({ id }) => sync.announce(id))
@@ -285,6 +309,9 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     scores,
     sandbox,
     executor,
+    { start: () => delegations.load() },
+    // Before anybody can reach this node: what is stored from now on is never taken for a leftover.
+    tidy,
     events,
     host,
     router,
@@ -292,7 +319,7 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     announcer,
     sync,
     delegations,
-    tidy,
+    renewing,
     { stop: () => signer.stop() },
     { stop: () => verifier.stop() },
   ]

@@ -1,4 +1,4 @@
-// What this node remembers of providers: who lied (banned, across restarts), who failed lately (tried last).
+// What this node remembers of providers: who sent bytes with a false hash, banned for a while, across restarts.
 import { decodeCbor, encodeCbor } from '../base/cbor.ts'
 import type { KeyValue } from '../base/key-value.ts'
 
@@ -17,7 +17,6 @@ export class PeerScores {
   readonly #records: KeyValue
   readonly #options: PeerScoresOptions
   readonly #bannedUntil = new Map<string, number>()
-  readonly #failures = new Map<string, number>()
 
   /** `records` keys: `ban/<peer>` → { until: milliseconds since 1970, reason }. */
   constructor(deps: { records: KeyValue }, options = defaultPeerScoresOptions) {
@@ -54,18 +53,5 @@ export class PeerScores {
     if (until > Date.now()) return true
     this.#bannedUntil.delete(peer)
     return false
-  }
-
-  failed(peer: string): void {
-    if (this.#failures.size > 10_000) this.#failures.clear()
-    this.#failures.set(peer, (this.#failures.get(peer) ?? 0) + 1)
-  }
-
-  succeeded(peer: string): void {
-    this.#failures.delete(peer)
-  }
-
-  failures(peer: string): number {
-    return this.#failures.get(peer) ?? 0
   }
 }

@@ -1,6 +1,6 @@
 // One stream to one provider: questions of the transfer protocol, several in flight, answers in order.
 // It bounds what is asked for and not yet taken, notices a provider that stalls or crawls, and counts bytes.
-// Which shards to ask for, and what to do with them, is fetch-content.ts's business.
+// Which shards to ask for, and what to do with them, is not its business.
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import { encodeFrame, FrameReader, naturalField } from '../network/frames.ts'
@@ -82,15 +82,19 @@ export class TransferLane {
   /** The bytes of a content index, unverified, at most `maxBytes` of them. */
   async index(root: string, maxBytes: number, call: CallOptions = {}): Promise<Uint8Array> {
     const pieces: Uint8Array[] = []
-    let total = Number.POSITIVE_INFINITY
-    for (let offset = 0; offset < total; ) {
+    let total: number | undefined
+    for (let offset = 0; offset < (total ?? 1); ) {
       const request = { op: 'index', root, offset, length: transferLimits.maxIndexPieceBytes }
       const piece = await this.#ask(request, call, async (header, take) => {
         if (header['code'] !== 'ok') throw refusal(this.peer, root, header['code'])
-        total = naturalField(header, 'total', maxBytes)
-        return take(naturalField(header, 'length', transferLimits.maxIndexPieceBytes))
+        const whole = naturalField(header, 'total', maxBytes)
+        total ??= whole
+        // Full pieces only: an index in a million small ones would cost more than it is worth.
+        const expected = Math.min(transferLimits.maxIndexPieceBytes, total - offset)
+        if (whole !== total || expected < 1 || naturalField(header, 'length') !== expected)
+          throw refusal(this.peer, root, 'an index in pieces of another length than asked for')
+        return take(expected)
       })
-      if (piece.byteLength === 0) break
       pieces.push(piece)
       offset += piece.byteLength
     }
@@ -145,9 +149,11 @@ export class TransferLane {
     const id = this.#nextId++
     const before = this.#turn
     // A provider that does not even take a question is stalled as well.
-    const patience = AbortSignal.timeout(2 * this.#options.stallMs)
-    const signal = call.signal === undefined ? patience : AbortSignal.any([call.signal, patience])
-    const asked = this.#stream.write(encodeFrame({ id, ...request }), { signal })
+    const timer = setTimeout(
+      () => this.abort(stalled(this.peer, 'took no question')),
+      2 * this.#options.stallMs,
+    )
+    const asked = this.#stream.write(encodeFrame({ id, ...request }), call).finally(() => clearTimeout(timer))
     const answered = Promise.all([asked, before]).then(() => this.#readAnswer(id, call, read))
     // The next answer waits for this one; whoever asked gets the error, the queue only stops.
     this.#turn = answered.catch(() => undefined)

@@ -13,13 +13,14 @@
 //   index:  { total }, the bytes of the index from `offset`; the client checks them against the root
 //   shards: the shards' bytes one after the other; the client checks each against the index
 // Limits    a client keeps at most `maxOutstandingBytes` asked for and not yet taken; a server reads the next
-//   question when it has answered the one before, and closes a stream that asks nothing for two minutes.
+//   question when it has answered the one before, and resets a stream on which nothing moves for two minutes:
+//   no question comes, or no answer is taken.
 // Errors    a malformed frame ends the stream. A failure in mid-answer resets it.
 // Non-goals finding providers; asking for what is not a content root; compression (a later version).
 
 import type { ContentStore } from '../assets/content-store.ts'
 import { isCid } from '../base/cid.ts'
-import { CatalogError } from '../base/errors.ts'
+import { CatalogError, isCatalogError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { encodeFrame, FrameReader, type Message, naturalField, textField } from '../network/frames.ts'
 import type { ByteStream, Host } from '../network/host.ts'
@@ -61,110 +62,140 @@ export class TransferServer {
   }
 
   async #serve(stream: ByteStream, signal: AbortSignal): Promise<void> {
-    const reader = new FrameReader(stream)
-    for (;;) {
-      const idle = AbortSignal.any([signal, AbortSignal.timeout(transferLimits.idleMs)])
-      const request = await reader.message(transferLimits.maxRequestBytes, { signal: idle })
-      if (request === undefined) break
-      await this.#answer(stream, request, signal)
+    // One timer for the life of the stream: a signal for each question would outlive it by two minutes.
+    const idle = setTimeout(
+      () => stream.abort(new CatalogError('timeout', `The peer ${stream.peer} asked and took nothing.`)),
+      transferLimits.idleMs,
+    )
+    const answer: Answer = {
+      signal,
+      async send(bytes) {
+        idle.refresh()
+        if (bytes.byteLength > 0) await stream.write(bytes, { signal })
+        idle.refresh()
+      },
     }
-    await stream.close()
+    try {
+      const reader = new FrameReader(stream)
+      for (;;) {
+        const request = await reader.message(transferLimits.maxRequestBytes, { signal })
+        if (request === undefined) break
+        this.#log.debug({ peer: stream.peer, op: request['op'], root: request['root'] }, 'transfer request')
+        await this.#answer(request, answer)
+      }
+      await stream.close()
+    } finally {
+      clearTimeout(idle)
+    }
   }
 
-  async #answer(stream: ByteStream, request: Message, signal: AbortSignal): Promise<void> {
+  async #answer(request: Message, answer: Answer): Promise<void> {
     const id = naturalField(request, 'id')
     const root = textField(request, 'root', 100)
     const op = textField(request, 'op', 16)
-    this.#log.debug({ peer: stream.peer, op, root }, 'transfer request')
-    const refuse = (code: string) => stream.write(encodeFrame({ id, code }), { signal })
+    const refuse = (code: string) => answer.send(encodeFrame({ id, code }))
     if (!isCid(root)) return refuse('invalid')
-    if (op === 'have') return this.#have(stream, id, root, signal)
-    if (op === 'index') return this.#index(stream, id, root, request, signal)
-    if (op === 'shards') return this.#shards(stream, id, root, request, signal)
-    return refuse('invalid')
+    const found = await this.#find(op, root, request).catch((error: unknown) => {
+      if (isCatalogError(error, 'bad-peer-message')) throw error
+      this.#log.error({ root, op, error: String(error) }, 'a stored content cannot be read')
+      return 'failed' as const
+    })
+    if (typeof found === 'string') return refuse(found)
+    if ('bytes' in found) {
+      await answer.send(encodeFrame({ id, code: 'ok', length: found.bytes.byteLength, ...found.header }))
+      return answer.send(found.bytes)
+    }
+    return this.#sendRange(id, root, found, answer)
   }
 
-  async #have(stream: ByteStream, id: number, root: string, signal: AbortSignal): Promise<void> {
+  async #find(op: string, root: string, request: Message): Promise<Found> {
+    switch (op) {
+      case 'have':
+        return this.#have(root)
+      case 'index':
+        return this.#index(
+          root,
+          naturalField(request, 'offset'),
+          naturalField(request, 'length', transferLimits.maxIndexPieceBytes),
+        )
+      case 'shards':
+        return this.#place(root, naturalField(request, 'first'), naturalField(request, 'count'))
+      default:
+        return 'invalid'
+    }
+  }
+
+  async #have(root: string): Promise<Found> {
     const [available, index] = await Promise.all([this.#store.available(root), this.#store.index(root)])
-    if (available === undefined || index === undefined)
-      return stream.write(encodeFrame({ id, code: 'not-found' }), { signal })
+    if (available === undefined || index === undefined) return 'not-found'
     const { complete } = available
     const bitmap = new Uint8Array(complete ? 0 : Math.ceil(index.shards.length / 8))
     if (!complete)
       for (let shard = 0; shard < index.shards.length; shard++)
         if (available.has(shard)) bitmap[shard >> 3] = (bitmap[shard >> 3] as number) | (1 << (shard & 7))
-    await stream.write(encodeFrame({ id, code: 'ok', length: bitmap.byteLength, complete }), { signal })
-    if (bitmap.byteLength > 0) await stream.write(bitmap, { signal })
+    return { header: { complete }, bytes: bitmap }
   }
 
-  async #index(
-    stream: ByteStream,
-    id: number,
-    root: string,
-    request: Message,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const offset = naturalField(request, 'offset')
-    const length = naturalField(request, 'length', transferLimits.maxIndexPieceBytes)
+  async #index(root: string, offset: number, length: number): Promise<Found> {
     const bytes = await this.#store.indexBytes(root)
-    if (bytes === undefined) return stream.write(encodeFrame({ id, code: 'not-found' }), { signal })
-    const piece = bytes.subarray(offset, offset + length)
-    await stream.write(encodeFrame({ id, code: 'ok', length: piece.byteLength, total: bytes.byteLength }), {
-      signal,
-    })
-    if (piece.byteLength > 0) await stream.write(piece, { signal })
+    if (bytes === undefined) return 'not-found'
+    return { header: { total: bytes.byteLength }, bytes: bytes.subarray(offset, offset + length) }
   }
 
-  async #shards(
-    stream: ByteStream,
-    id: number,
-    root: string,
-    request: Message,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const first = naturalField(request, 'first')
-    const count = naturalField(request, 'count')
-    const [available, place] = await Promise.all([
-      this.#store.available(root),
-      this.#place(root, first, count),
-    ])
-    if (place === 'invalid') return stream.write(encodeFrame({ id, code: 'invalid' }), { signal })
-    let here = available !== undefined && place !== undefined
-    for (let shard = first; here && shard < first + count; shard++) here = available?.has(shard) === true
-    if (!here || place === undefined) return stream.write(encodeFrame({ id, code: 'not-found' }), { signal })
-    // The header promises bytes, so the first of them must be in hand before it is sent.
-    const chunks = this.#store.read(root, place.offset, place.length, { signal })[Symbol.asyncIterator]()
-    let next: IteratorResult<Uint8Array>
-    try {
-      next = await chunks.next()
-    } catch (error) {
-      this.#log.error({ root, first, error }, 'a stored shard cannot be served; run "catalog check"')
-      return stream.write(encodeFrame({ id, code: 'failed' }), { signal })
-    }
-    await stream.write(encodeFrame({ id, code: 'ok', length: place.length }), { signal })
-    for (; next.done !== true; next = await chunks.next()) await stream.write(next.value, { signal })
-  }
-
-  /** Where shards lie in the stream; undefined for an unknown root, 'invalid' for a question out of bounds. */
-  async #place(
-    root: string,
-    first: number,
-    count: number,
-  ): Promise<{ offset: number; length: number } | 'invalid' | undefined> {
-    const index = await this.#store.index(root)
-    if (index === undefined) return undefined
+  /** Where shards that are here lie in the stream. */
+  async #place(root: string, first: number, count: number): Promise<Found> {
+    const [available, index] = await Promise.all([this.#store.available(root), this.#store.index(root)])
+    if (available === undefined || index === undefined) return 'not-found'
     if (count < 1 || first + count > index.shards.length) return 'invalid'
     const offsets = shardOffsets(index.shards)
     const offset = offsets[first] as number
     const length = (offsets[first + count] as number) - offset
-    return length > transferLimits.maxShardsBytes ? 'invalid' : { offset, length }
+    if (length > transferLimits.maxShardsBytes) return 'invalid'
+    for (let shard = first; shard < first + count; shard++) if (!available.has(shard)) return 'not-found'
+    return { offset, length }
+  }
+
+  async #sendRange(id: number, root: string, range: Range, { signal, send }: Answer): Promise<void> {
+    const chunks = this.#store.read(root, range.offset, range.length, { signal })[Symbol.asyncIterator]()
+    try {
+      // The header promises bytes, so the first of them must be in hand before it is sent.
+      let next = await chunks.next().catch((error: unknown) => this.#unreadable(root, range, error))
+      if (next === undefined) return await send(encodeFrame({ id, code: 'failed' }))
+      await send(encodeFrame({ id, code: 'ok', length: range.length }))
+      for (; next.done !== true; next = await chunks.next()) await send(next.value)
+    } finally {
+      // A peer that left in the middle must not keep the file open.
+      await chunks.return?.()
+    }
+  }
+
+  #unreadable(root: string, range: Range, error: unknown): undefined {
+    this.#log.error({ root, ...range, error: String(error) }, 'a stored shard cannot be served')
   }
 }
+
+/** How a stream is answered: bytes sent keep it alive. */
+interface Answer {
+  readonly signal: AbortSignal
+  send(bytes: Uint8Array): Promise<void>
+}
+
+interface Range {
+  readonly offset: number
+  readonly length: number
+}
+
+/** What answers a question: bytes, a range of the stream, or the code of a refusal. */
+type Found =
+  | { readonly header: Readonly<Record<string, unknown>>; readonly bytes: Uint8Array }
+  | Range
+  | 'not-found'
+  | 'invalid'
 
 const offsetsOf = new WeakMap<object, Float64Array>()
 
 /** Offsets of every shard in the stream, and its end; computed once per index. */
-export function shardOffsets(shards: readonly { readonly length: number }[]): Float64Array {
+function shardOffsets(shards: readonly { readonly length: number }[]): Float64Array {
   let offsets = offsetsOf.get(shards)
   if (offsets === undefined) {
     offsets = new Float64Array(shards.length + 1)

@@ -88,9 +88,13 @@ export class Delegations {
     this.#records = new ExecutionRecords(deps.records, options.keptRecords)
   }
 
-  /** Takes up what an earlier daemon was following. */
+  /** Reads what is on record, without reaching out to anybody. */
+  load(): Promise<void> {
+    return this.#records.load()
+  }
+
+  /** Takes up what an earlier daemon was following. After `load`. */
   async start(): Promise<void> {
-    await this.#records.load()
     for (const record of this.#records.all())
       if (record.endedAt === undefined) this.#follow(record as DelegatedRecord)
   }

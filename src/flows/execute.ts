@@ -233,10 +233,11 @@ const limitsOf = (
 ): RunLimits => ({
   cpuCores,
   memoryMb,
-  storageMb,
+  storageMb: Math.max(1, storageMb),
   runSeconds,
   processes: limits.processes,
-  fileMb: Math.max(1, storageMb),
+  // The scratch directory's limit holds anyway; this one is the kernel's, and has a ceiling of its own.
+  fileMb: Math.min(4096, Math.max(1, storageMb)),
   outputBytes: limits.outputBytes,
 })
 

@@ -1,9 +1,14 @@
+import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import type { PublishResult } from '../../src/control/api.ts'
 import { Laboratory, listTree, type TestNode, until } from './harness.ts'
 
 const laboratory = new Laboratory()
+const run = promisify(execFile)
 const noSync = { ...process.env, CATALOG_SYNC_ENABLED: 'false' }
 
 const published = async (node: TestNode, name: string, version = '1.0.0') => {
@@ -100,6 +105,17 @@ describe('finding releases', () => {
     await until('the foreign node is no peer', async () => (await alone.client.peers()).length === 0)
     expect(await foreign.client.releases(false)).toEqual([])
     await Promise.all([alone.end('SIGKILL'), foreign.end('SIGKILL')])
+  })
+
+  it('by multicast DNS, where it is asked for', async ({ skip }) => {
+    if (process.getuid?.() !== 0) skip('needs root to make a network namespace')
+    const homes = await laboratory.path('mdns')
+    await mkdir(homes, { recursive: true })
+    const script = join(import.meta.dirname, 'mdns.sh')
+    const { stdout } = await run('unshare', ['-n', 'bash', script, process.execPath, homes], {
+      timeout: 50_000,
+    })
+    expect(stdout).toBe('met\n')
   })
 
   it('works over TCP where a node has no QUIC, and the identity stays', async () => {

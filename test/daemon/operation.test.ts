@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import type { PublishResult, Status } from '../../src/control/api.ts'
-import { catalog, Laboratory, listTree } from './harness.ts'
+import { catalog, Laboratory, listTree, until } from './harness.ts'
 
 const laboratory = new Laboratory()
 const run = promisify(execFile)
@@ -190,6 +191,30 @@ describe('bad input', () => {
       'listed 2',
       'read back',
     ])
+  })
+})
+
+describe('room', () => {
+  it('is checked before a fetch starts, and what does not fit leaves nothing behind', async () => {
+    const alice = await laboratory.started('roomy')
+    const bob = await laboratory.node('tight')
+    await bob.start(['--bootstrap', alice.address], { ...process.env, CATALOG_STORAGE_MAX_BYTES: '2000000' })
+    const path = await laboratory.package('too-big-for-bob', '1.0.0', { 'data.bin': randomBytes(3_000_000) })
+    await alice.json('publish', path)
+    await until('bob knows it', async () => (await bob.client.releases(false)).length === 1)
+    const { code, stderr } = await bob.run(
+      'fetch',
+      'too-big-for-bob',
+      '--json',
+      '--out',
+      await laboratory.path('never'),
+    )
+    expect([code, JSON.parse(stderr).error.code]).toEqual([8, 'quota-exceeded'])
+    expect((await bob.client.status()).releases).toMatchObject({ held: 0, bytes: 0 })
+    const fits = await laboratory.package('fits', '1.0.0', { 'data.bin': randomBytes(1_000_000) })
+    await alice.json('publish', fits)
+    await until('bob knows it', async () => (await bob.client.releases(false)).length === 2)
+    expect((await bob.fetch('fits')).bytesTransferred).toBeGreaterThan(1_000_000)
   })
 })
 

@@ -131,6 +131,8 @@ function childProcesses(firstUid: number): string[] {
     .map(line => line.trim())
     .filter(line => {
       const [, parent, uid] = line.split(/\s+/).map(Number)
+      // Dead, and handed to the host's first process, which takes it away in its own time.
+      if (parent === 1 && line.endsWith('<defunct>')) return false
       const ours = parent === process.pid && !line.includes('/bin/ps')
       return ours || (Number(uid) >= firstUid && Number(uid) < firstUid + defaultSandboxOptions.slots)
     })
