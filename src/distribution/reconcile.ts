@@ -8,6 +8,8 @@
 //   [end, 0]               nothing: skip
 //   [end, 1, fingerprint]  16 bytes: BLAKE3(sum of the ids mod 2^256, little endian || count, varint)[0..16)
 //   [end, 2, ids]          every id, 32 bytes each, ascending
+// A message lists at most `maxIdsSent` ids and has at most `maxRanges` ranges: what does not fit any more is said by
+// a fingerprint, and comes to its turn in a later step.
 
 import { CatalogError } from '../base/errors.ts'
 import { blake3, digestBytes } from '../base/hash.ts'
@@ -22,6 +24,8 @@ export const reconcileLimits = {
   fanOut: 16,
   /** A range of at most this many ids is sent whole. */
   maxListed: 24,
+  /** Ids in one message of ours: 256 KiB. An answer to a list may be as long as this. */
+  maxIdsSent: 8192,
   /** Ranges and ids accepted in one message. */
   maxRanges: 4096,
   maxIds: 16_384,
@@ -55,6 +59,12 @@ export class IdSet {
     return low
   }
 
+  /** Whether a list of ids is not what is here between two places. */
+  differs(from: number, to: number, ids: readonly Uint8Array[]): boolean {
+    // Lengths first: a short list must not cost a look at everything here.
+    return ids.length !== to - from || missingFrom(ids, this.ids.slice(from, to)).length > 0
+  }
+
   fingerprint(from: number, to: number): Uint8Array {
     const sum = new Uint32Array(8)
     for (let place = from; place < to; place++) {
@@ -76,12 +86,16 @@ export class IdSet {
 }
 
 /** The opening message: the whole space as one fingerprint, or as a list where that is small. */
-export const openReconciliation = (set: IdSet): Range[] => describe(set, 0, set.size, endOfSpace)
+export function openReconciliation(set: IdSet): Range[] {
+  const reply = new Reply(set, 1)
+  reply.describe(0, set.size, endOfSpace, reconcileLimits.maxListed)
+  return reply.ranges
+}
 
 export interface ReconcileStep {
   /** The answer; empty once there is nothing left to compare. */
   readonly reply: Range[]
-  /** Ids that only the other side has, and ids that only this side has, in ranges the other side listed. */
+  /** For the initiator: ids that only the other side has, and that only this side has, in ranges the other listed. */
   readonly need: Uint8Array[]
   readonly have: Uint8Array[]
 }
@@ -92,55 +106,75 @@ export interface ReconcileStep {
  * and the exchange ends.
  */
 export function reconcile(set: IdSet, message: readonly Range[], listBack: boolean): ReconcileStep {
-  const reply: Range[] = []
+  const reply = new Reply(set, message.length)
   const need: Uint8Array[] = []
   const have: Uint8Array[] = []
   let from = 0
   for (const range of message) {
-    const to = set.lowerBound(range.end)
-    if (range.kind === 'ids') {
+    const { end } = range
+    const to = set.lowerBound(end)
+    if (range.kind === 'ids' && !listBack) {
       const own = set.ids.slice(from, to)
-      const theirs = missingFrom(range.ids, own)
-      const mine = missingFrom(own, range.ids)
-      need.push(...theirs)
-      have.push(...mine)
-      if (listBack && theirs.length + mine.length > 0) reply.push({ end: range.end, kind: 'ids', ids: own })
-      else skip(reply, range.end)
-    } else if (
+      for (const id of missingFrom(range.ids, own)) need.push(id)
+      for (const id of missingFrom(own, range.ids)) have.push(id)
+      reply.skip(end)
+    } else if (range.kind === 'ids' && set.differs(from, to, range.ids))
+      reply.describe(from, to, end, reconcileLimits.maxIdsSent)
+    else if (
       range.kind === 'fingerprint' &&
       Buffer.compare(range.fingerprint, set.fingerprint(from, to)) !== 0
     )
-      reply.push(...describe(set, from, to, range.end))
-    else skip(reply, range.end)
+      reply.describe(from, to, end, reconcileLimits.maxListed)
+    else reply.skip(end)
     from = to
   }
-  return { reply: reply.every(range => range.kind === 'skip') ? [] : reply, need, have }
+  const { ranges } = reply
+  return { reply: ranges.every(({ kind }) => kind === 'skip') ? [] : ranges, need, have }
 }
+
+const textOf = (id: Uint8Array) => Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1')
 
 /** The members of `ids` that `others` lacks. */
 function missingFrom(ids: readonly Uint8Array[], others: readonly Uint8Array[]): Uint8Array[] {
-  const text = (id: Uint8Array) => Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString('latin1')
-  const known = new Set(others.map(text))
-  return ids.filter(id => !known.has(text(id)))
+  const known = new Set(others.map(textOf))
+  return ids.filter(id => !known.has(textOf(id)))
 }
 
-function skip(reply: Range[], end: Uint8Array): void {
-  if (reply.at(-1)?.kind === 'skip') reply.pop()
-  reply.push({ end, kind: 'skip' })
-}
+/** A message being made, within its bounds; there is always room for one range for each of those it answers. */
+class Reply {
+  readonly ranges: Range[] = []
+  readonly #set: IdSet
+  /** Ranges that may be used beyond the one that each range of the other side's message has. */
+  #spareRanges: number
+  #spareIds: number = reconcileLimits.maxIdsSent
 
-/** A differing range as a list when it is small, else as fingerprints of its parts. */
-function describe(set: IdSet, from: number, to: number, end: Uint8Array): Range[] {
-  const count = to - from
-  if (count <= reconcileLimits.maxListed) return [{ end, kind: 'ids', ids: set.ids.slice(from, to) }]
-  const ranges: Range[] = []
-  for (let part = 0; part < reconcileLimits.fanOut; part++) {
-    const first = from + Math.floor((count * part) / reconcileLimits.fanOut)
-    const next = from + Math.floor((count * (part + 1)) / reconcileLimits.fanOut)
-    const bound = next === to ? end : (set.ids[next] as Uint8Array)
-    ranges.push({ end: bound, kind: 'fingerprint', fingerprint: set.fingerprint(first, next) })
+  constructor(set: IdSet, answered: number) {
+    this.#set = set
+    this.#spareRanges = reconcileLimits.maxRanges - answered
   }
-  return ranges
+
+  skip(end: Uint8Array): void {
+    if (this.ranges.at(-1)?.kind === 'skip') this.ranges.pop()
+    this.ranges.push({ end, kind: 'skip' })
+  }
+
+  /** A differing range: as a list when it has at most `listed` ids, else as fingerprints of its parts. */
+  describe(from: number, to: number, end: Uint8Array, listed: number): void {
+    const count = to - from
+    if (count <= listed && count <= this.#spareIds) {
+      this.#spareIds -= count
+      this.ranges.push({ end, kind: 'ids', ids: this.#set.ids.slice(from, to) })
+      return
+    }
+    const parts = count > listed && this.#spareRanges >= reconcileLimits.fanOut ? reconcileLimits.fanOut : 1
+    this.#spareRanges -= parts - 1
+    for (let part = 0; part < parts; part++) {
+      const first = from + Math.floor((count * part) / parts)
+      const next = from + Math.floor((count * (part + 1)) / parts)
+      const bound = next === to ? end : (this.#set.ids[next] as Uint8Array)
+      this.ranges.push({ end: bound, kind: 'fingerprint', fingerprint: this.#set.fingerprint(first, next) })
+    }
+  }
 }
 
 const codes = { skip: 0, fingerprint: 1, ids: 2 } as const

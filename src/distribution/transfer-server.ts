@@ -157,20 +157,24 @@ export class TransferServer {
 
   async #sendRange(id: number, root: string, range: Range, { signal, send }: Answer): Promise<void> {
     const chunks = this.#store.read(root, range.offset, range.length, { signal })[Symbol.asyncIterator]()
+    const read = () =>
+      chunks.next().catch((error: unknown) => {
+        signal.throwIfAborted()
+        this.#log.error({ root, ...range, error: String(error) }, 'a stored shard cannot be served')
+        return undefined
+      })
     try {
       // The header promises bytes, so the first of them must be in hand before it is sent.
-      let next = await chunks.next().catch((error: unknown) => this.#unreadable(root, range, error))
+      let next = await read()
       if (next === undefined) return await send(encodeFrame({ id, code: 'failed' }))
       await send(encodeFrame({ id, code: 'ok', length: range.length }))
-      for (; next.done !== true; next = await chunks.next()) await send(next.value)
+      for (; next?.done === false; next = await read()) await send(next.value)
+      if (next === undefined)
+        throw new CatalogError('storage-failed', `${root} could not be read to the end.`)
     } finally {
       // A peer that left in the middle must not keep the file open.
       await chunks.return?.()
     }
-  }
-
-  #unreadable(root: string, range: Range, error: unknown): undefined {
-    this.#log.error({ root, ...range, error: String(error) }, 'a stored shard cannot be served')
   }
 }
 

@@ -13,7 +13,7 @@ pids=
 trap 'kill -9 $pids 2>/dev/null' EXIT
 for name in a b; do
   catalog init --home "$dir/$name" >/dev/null || exit 1
-  catalog daemon --home "$dir/$name" --mdns --log-level silent --listen /ip4/10.77.0.1/udp/0/quic-v1 >"$dir/$name.ready" &
+  "$node" "$(dirname "$0")/../../src/cli/main.ts" daemon --home "$dir/$name" --mdns --log-level silent --listen /ip4/10.77.0.1/udp/0/quic-v1 >"$dir/$name.ready" &
   pids="$pids $!"
 done
 for _ in $(seq 150); do

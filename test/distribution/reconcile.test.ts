@@ -18,19 +18,22 @@ function exchange(mine: IdSet, theirs: IdSet) {
   let ranges = openReconciliation(mine)
   let steps = 0
   let bytes = 0
+  let largest = 0
   const need: Uint8Array[] = []
   const have: Uint8Array[] = []
   while (ranges.length > 0) {
     const asked = encodeRanges(ranges)
     const answer = encodeRanges(reconcile(theirs, decodeRanges(asked), true).reply)
-    bytes += encodeCbor(asked).byteLength + encodeCbor(answer).byteLength
+    const sizes = [encodeCbor(asked).byteLength, encodeCbor(answer).byteLength]
+    bytes += (sizes[0] ?? 0) + (sizes[1] ?? 0)
+    largest = Math.max(largest, ...sizes)
     const step = reconcile(mine, decodeRanges(answer), false)
     need.push(...step.need)
     have.push(...step.have)
     ranges = step.reply
     steps += 1
   }
-  return { need, have, steps, bytes }
+  return { need, have, steps, bytes, largest }
 }
 
 const id = fc.uint8Array({ minLength: 32, maxLength: 32 })
@@ -65,6 +68,27 @@ describe('range-based set reconciliation', () => {
     expect(steps).toBeLessThanOrEqual(5)
     expect(bytes).toBeLessThan(64 * 1024)
   })
+
+  it.each([
+    [0, 60_000, 0],
+    [10, 60_000, 0],
+    [60_000, 0, 0],
+    [30_000, 30_000, 0],
+    [5_000, 60_000, 1_000],
+    [20_000, 20_000, 20_000],
+  ])(
+    '%i records here, %i there, %i shared: every message stays within its bounds, and all is found',
+    (here, there, shared) => {
+      const all = Array.from({ length: here + there + shared }, () => randomBytes(32))
+      const { need, have, steps, largest } = exchange(
+        sorted(all.slice(0, here + shared)),
+        sorted(all.slice(here)),
+      )
+      expect([need.length, have.length]).toEqual([there, here])
+      expect(steps).toBeLessThanOrEqual(32)
+      expect(largest).toBeLessThan(1024 * 1024)
+    },
+  )
 
   it('refuses malformed messages', () => {
     const bound = (first: number) => new Uint8Array(32).fill(first)

@@ -16,7 +16,7 @@ export class Changes {
         this.#waiting.delete(wake)
         resolve()
       }
-      const timer = timeoutMs === undefined ? undefined : setTimeout(wake, timeoutMs)
+      const timer = timeoutMs === undefined ? undefined : setTimeout(wake, Math.max(1, timeoutMs))
       timer?.unref()
       this.#waiting.add(wake)
     })
