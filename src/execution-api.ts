@@ -11,6 +11,7 @@ import type {
   ResultRequest,
   ResultResult,
 } from './control/api.ts'
+import { delegationLimits } from './execution/delegation-protocol.ts'
 import type { Delegations } from './execution/delegations.ts'
 import type { ExecutionFollowed, ExecutionRecord, Executor } from './execution/executor.ts'
 import { type ExecuteDeps, execute } from './flows/execute.ts'
@@ -105,13 +106,19 @@ function checkedRequest({
       'invalid-request',
       `This version runs a payload on one node; ${nodes} were asked for. Leave --nodes out.`,
     )
+  const input = Buffer.from(inputBase64 ?? '', 'base64')
+  if (input.byteLength > delegationLimits.maxInputBytes)
+    throw new CatalogError(
+      'too-large',
+      `The input is ${input.byteLength} bytes; an execution takes at most ${delegationLimits.maxInputBytes}. Publish larger data as a package.`,
+    )
   return {
     id: randomUUID(),
     ref,
     on,
     args,
     env,
-    input: Buffer.from(inputBase64 ?? '', 'base64'),
+    input,
     ...(timeoutSeconds === undefined ? {} : { runSeconds: timeoutSeconds }),
     ...(publisher === undefined ? {} : { publisher }),
   }

@@ -2,7 +2,7 @@
 // people and programs see. It owns no state but what is being looked at.
 import { isAbsolute, join } from 'node:path'
 import type { ContentStore } from './assets/content-store.ts'
-import { CatalogError, toCatalogError } from './base/errors.ts'
+import { CatalogError, isCatalogError, toCatalogError } from './base/errors.ts'
 import type { CallOptions } from './base/lifecycle.ts'
 import type {
   AnnouncementState,
@@ -109,8 +109,17 @@ export function createNodeApi(deps: NodeApiDeps): NodeApi {
   }
 
   async function removeRef(_: NodeApiDeps, ref: string): Promise<RemoveResult> {
-    // Only what is here can be removed: no network is asked.
-    const release = await resolve({ ...flows.resolve, peers: () => [], router: silentRouter }, ref)
+    // Only what is here can be removed: no network is asked, and what was removed before stays away.
+    const here = {
+      release: (id: string) => catalogue.release(id),
+      headsOf: (name: string) => catalogue.headsOf(name),
+      releasesByRoot: (root: string) => catalogue.releasesByRoot(root),
+      remember: async () => undefined,
+    }
+    const release = await resolve(
+      { ...flows.resolve, catalogue: here, peers: () => [], router: silentRouter },
+      ref,
+    )
     const bytesFreed = await remove(flows.remove, release)
     const { name, version } = release.statement
     return { id: release.id, name, version, bytesFreed }
@@ -264,13 +273,16 @@ async function fetchOne(
   options.onProgress?.({ phase: 'find', ref })
   const fetched = await fetchRelease(deps.flows.fetch, release, { signal, onProgress })
   const out = outputOf(request, release)
+  const write = (to: string) =>
+    writeContent(deps.flows.fetch, statement.root, to, { signal, onProgress, force: request.force === true })
   const writeMilliseconds =
     out === undefined
       ? undefined
-      : await writeContent(deps.flows.fetch, statement.root, out, {
-          signal,
-          onProgress,
-          force: request.force === true,
+      : await write(out).catch(async error => {
+          if (!isCatalogError(error, 'corrupt-content')) throw error
+          // A shard on this disk is damaged: fetching again looks at every one, and replaces those that are.
+          await deps.flows.fetch.fetcher.fetch(statement.root, { signal, expectedSize: statement.size })
+          return write(out)
         })
   return {
     ref,

@@ -2,6 +2,7 @@
 // of what a node is made of; what each part does is in its folder.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { manifestLimits } from './assets/manifest.ts'
 import { packTree } from './assets/pack.ts'
 import { scanFiles } from './assets/package-tree.ts'
 import { decodeEnvelope } from './assets/release.ts'
@@ -181,7 +182,8 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     host,
     executor,
     offer: question => answerOffer(executing, question),
-    submit: (submission, requester) => acceptDelegated(executing, submission, requester),
+    submit: (submission, requester, options) => acceptDelegated(executing, submission, requester, options),
+    offers: config.execution.offer,
     log,
   })
 
@@ -212,11 +214,17 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     }
   }
 
+  /** A small file, such as a manifest, in memory. */
   async function readReleaseFile(release: Release, path: string, options: CallOptions): Promise<Uint8Array> {
     const { index } = await fetchRelease(fetching, release, options)
     const entry = index.entries.find(each => each.path === path)
     if (entry?.kind !== 'file')
       throw new CatalogError('no-such-file', `${release.statement.name} has no file ${JSON.stringify(path)}.`)
+    if (entry.size > manifestLimits.maxBytes)
+      throw new CatalogError(
+        'too-large',
+        `${path} of ${release.statement.name} is ${entry.size} bytes: no manifest is.`,
+      )
     const chunks: Uint8Array[] = []
     for await (const chunk of store.read(release.statement.root, entry.offset, entry.size, options))
       chunks.push(chunk)
@@ -302,6 +310,9 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
   }
 
   const services: readonly Service[] = [
+    // Stopped last: what is under way when the node stops may still have to be signed or proved.
+    { stop: () => signer.stop() },
+    { stop: () => verifier.stop() },
     records,
     store,
     catalogue,
@@ -320,8 +331,6 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     sync,
     delegations,
     renewing,
-    { stop: () => signer.stop() },
-    { stop: () => verifier.stop() },
   ]
   return { api, peer: host.peer, addresses: () => host.addresses(), ...lifecycleOf(services, log) }
 }

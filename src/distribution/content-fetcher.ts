@@ -23,7 +23,7 @@ export interface ContentFetcherOptions extends ProviderWorkOptions {
 
 export const defaultContentFetcherOptions: ContentFetcherOptions = {
   lane: defaultLaneOptions,
-  // The QUIC wrapper reads 4 KiB a call: four streams move twice what one does, more add nothing.
+  // Several overlap the waits for both disks: of 256 MiB over loopback, four moved half as much again as one.
   lanesPerProvider: 4,
   // 8 providers x 4 lanes x 2 MiB outstanding = 64 MiB at the very most.
   maxProviders: 8,

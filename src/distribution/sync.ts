@@ -11,39 +11,22 @@
 //   { op: 'heads', name }         → { records }: the current heads of a name, at most 8
 //   { op: 'root', root }          → { records }: releases with that content root, at most 8
 // Ids are 32-byte BLAKE3 digests of envelopes; records are envelopes of at most 128 KiB.
-// Limits    a question is answered within 10 s; a session has at most 32 reconciliation steps.
-// Errors    a malformed message ends the stream. A refused record is not asked for again for an hour.
+// Limits    nothing waits for more than 10 s; a stream has at most 1,000 questions, a session 32 reconciliation steps.
+// Errors    a malformed message ends the stream. A record that was refused for what it is is not asked for again for
+//           an hour; one that this node could not take just now ends the session and is found again by the next.
 // Non-goals order, agreement, completeness: a peer may hide records; another will show them.
 import { LRUCache } from 'lru-cache'
-import { isPackageName } from '../assets/name.ts'
 import { recordLimits } from '../assets/release.ts'
-import { cidOf, cidOfDigest, digestOfCid, isCid } from '../base/cid.ts'
-import { CatalogError } from '../base/errors.ts'
-import { digestBytes } from '../base/hash.ts'
+import { cidOf, cidOfDigest, digestOfCid } from '../base/cid.ts'
+import { CatalogError, type ErrorCode } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
-import { encodeFrame, FrameReader, listField, type Message, textField } from '../network/frames.ts'
+import { encodeFrame, FrameReader, listField, type Message } from '../network/frames.ts'
 import type { ByteStream, Host } from '../network/host.ts'
-import {
-  decodeRanges,
-  encodeRanges,
-  IdSet,
-  openReconciliation,
-  reconcile,
-  reconcileLimits,
-} from './reconcile.ts'
+import { decodeRanges, encodeRanges, IdSet, openReconciliation, reconcile } from './reconcile.ts'
+import { answerSyncQuestion, type SyncCatalogue, syncLimits } from './sync/answers.ts'
 
 export const syncProtocol = '/sync/1'
-
-export const syncLimits = {
-  maxMessageBytes: 1024 * 1024,
-  maxRecordsPerQuestion: 64,
-  maxAnswerBytes: 2 * 1024 * 1024,
-  maxNews: 256,
-  maxNamed: 8,
-  maxSteps: 32,
-  answerMs: 10_000,
-} as const
 
 export interface SyncOptions {
   readonly enabled: boolean
@@ -69,27 +52,38 @@ export const defaultSyncOptions: SyncOptions = {
 /** What this engine needs of the registry and the accept flow. */
 export interface SyncDeps {
   readonly host: Host
-  readonly catalogue: {
-    /** Digests of every record that this node knows or has forgotten on purpose, ascending; it may change while a session lasts, the next one sees the rest. */
-    recordIds(): readonly Uint8Array[]
+  readonly catalogue: SyncCatalogue & {
+    /** Whether sync needs not bring it: it is here, or was forgotten on purpose. */
     isKnown(id: string): boolean
-    record(id: string): Promise<Uint8Array | undefined>
-    headsOf(name: string): Promise<readonly { readonly bytes: Uint8Array }[]>
-    releasesByRoot(root: string): readonly { readonly id: string }[]
   }
   /** The accept flow: throws where the record is refused. */
   readonly accept: (bytes: Uint8Array, from: string) => Promise<unknown>
   readonly log: Log
 }
 
+/** This node's own trouble: it says nothing about the record, which may be taken another time. */
+const passing: ReadonlySet<ErrorCode> = new Set([
+  'busy',
+  'cancelled',
+  'daemon-stopping',
+  'internal',
+  'no-space',
+  'storage-failed',
+  'timeout',
+])
+
 export class Sync {
   readonly #deps: SyncDeps
   readonly #options: SyncOptions
-  readonly #stopping = new AbortController()
   readonly #refused = new LRUCache<string, true>({ max: 20_000, ttl: 3_600_000 })
-  readonly #pulling = new Map<string, Promise<void>>()
-  readonly #wanted = new Map<string, Set<string>>()
+  /** Ids that peers are about to be asked for, while somebody asks. */
+  readonly #pullers = new Map<string, { readonly wanted: Set<string>; readonly done: Promise<void> }>()
+  /** Records being accepted, and who sent them: they are no news to the sender. */
+  readonly #incoming = new Map<string, string>()
   readonly #fresh = new Map<string, string | undefined>()
+  /** Streams that this side opened. */
+  readonly #streams = new Set<ByteStream>()
+  #stopped = false
   #newsTimer: NodeJS.Timeout | undefined
   #roundTimer: NodeJS.Timeout | undefined
   #unsubscribe: (() => void) | undefined
@@ -106,32 +100,35 @@ export class Sync {
 
   async start(): Promise<void> {
     if (!this.#options.enabled) return
-    this.#unsubscribe = this.#deps.host.onPeer((peer, change) => {
+    const { host } = this.#deps
+    this.#unsubscribe = host.onPeer((peer, change) => {
       if (change === 'connected') this.#background(peer, this.reconcileWith(peer))
-      else this.#wanted.delete(peer)
+      else this.#pullers.get(peer)?.wanted.clear()
     })
-    for (const { peer } of this.#deps.host.connections()) this.#background(peer, this.reconcileWith(peer))
+    for (const { peer } of host.connections()) this.#background(peer, this.reconcileWith(peer))
     this.#roundTimer = setInterval(() => this.#round(), this.#options.intervalMs).unref()
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true
     clearInterval(this.#roundTimer)
     clearTimeout(this.#newsTimer)
     this.#unsubscribe?.()
-    this.#stopping.abort(new CatalogError('daemon-stopping', 'The daemon is stopping.'))
-    await Promise.allSettled(this.#pulling.values())
+    const reason = new CatalogError('daemon-stopping', 'The daemon is stopping.')
+    for (const stream of this.#streams) stream.abort(reason)
+    await Promise.all([...this.#pullers.values()].map(({ done }) => done))
   }
 
   /** Tells every connected peer, except where it came from, that this record is here. */
-  announce(id: string, from?: string): void {
-    if (!this.#options.enabled) return
-    this.#fresh.set(id, from)
+  announce(id: string): void {
+    if (!this.#options.enabled || this.#stopped) return
+    this.#fresh.set(id, this.#incoming.get(id))
     this.#newsTimer ??= setTimeout(() => this.#tellNews(), this.#options.newsDelayMs)
   }
 
   /** Finds what differs from a peer's records and takes what is missing here; it learns what it misses. */
   async reconcileWith(peer: string, options: CallOptions = {}): Promise<void> {
-    const ids = this.#currentSet()
+    const ids = new IdSet(this.#deps.catalogue.recordIds())
     const need: Uint8Array[] = []
     const have: Uint8Array[] = []
     await this.#session(peer, options, async ask => {
@@ -139,12 +136,13 @@ export class Sync {
       for (let step = 0; step < syncLimits.maxSteps && ranges.length > 0; step++) {
         const answer = await ask({ op: 'reconcile', ranges: encodeRanges(ranges) })
         const found = reconcile(ids, decodeRanges(answer['ranges']), false)
-        need.push(...found.need)
-        have.push(...found.have)
+        for (const id of found.need) need.push(id)
+        for (const id of found.have) have.push(id)
         ranges = found.reply
       }
-      for (let at = 0; at < have.length; at += syncLimits.maxNews)
-        await ask({ op: 'news', ids: have.slice(at, at + syncLimits.maxNews) })
+      const news = have.slice(0, (syncLimits.maxQuestions - syncLimits.maxSteps) * syncLimits.maxNews)
+      for (let at = 0; at < news.length; at += syncLimits.maxNews)
+        await ask({ op: 'news', ids: news.slice(at, at + syncLimits.maxNews) })
     })
     this.#deps.log.debug({ peer, need: need.length, have: have.length }, 'reconciled')
     await this.#want(peer, need.map(cidOfDigest))
@@ -175,11 +173,15 @@ export class Sync {
 
   #tellNews(): void {
     this.#newsTimer = undefined
-    const news = [...this.#fresh].splice(0, syncLimits.maxNews)
-    for (const [id] of news) this.#fresh.delete(id)
+    const news: { readonly id: string; readonly from: string | undefined }[] = []
+    for (const [id, from] of this.#fresh) {
+      if (news.length === syncLimits.maxNews) break
+      news.push({ id, from })
+      this.#fresh.delete(id)
+    }
     if (this.#fresh.size > 0) this.#newsTimer = setTimeout(() => this.#tellNews(), this.#options.newsDelayMs)
-    for (const { peer } of this.#deps.host.connections()) {
-      const ids = news.filter(([, from]) => from !== peer).map(([id]) => digestOfCid(id))
+    for (const peer of new Set(this.#deps.host.connections().map(connection => connection.peer))) {
+      const ids = news.filter(({ from }) => from !== peer).map(({ id }) => digestOfCid(id))
       if (ids.length > 0)
         this.#background(
           peer,
@@ -192,46 +194,54 @@ export class Sync {
     work.catch(error => this.#deps.log.debug({ peer, error: String(error) }, 'sync with a peer ended early'))
   }
 
-  /** Queues ids to be pulled from a peer; one puller per peer. */
-  #want(peer: string, ids: readonly string[]): Promise<void> {
-    const wanted = this.#wanted.get(peer) ?? new Set()
-    this.#wanted.set(peer, wanted)
+  /** Queues ids to be pulled from a peer; one puller per peer. Resolves when all that waits was asked for. */
+  async #want(peer: string, ids: readonly string[]): Promise<void> {
+    const { catalogue } = this.#deps
+    const running = this.#pullers.get(peer)
+    const wanted = running?.wanted ?? new Set()
     for (const id of ids)
-      if (wanted.size < 100_000 && !this.#deps.catalogue.isKnown(id) && !this.#refused.has(id)) wanted.add(id)
-    const running = this.#pulling.get(peer) ?? Promise.resolve()
-    const next = running
-      .then(() => this.#pull(peer, wanted))
-      .finally(() => {
-        if (this.#pulling.get(peer) === next) this.#pulling.delete(peer)
-      })
-    this.#pulling.set(peer, next)
-    return next
+      if (wanted.size < syncLimits.maxWanted && !catalogue.isKnown(id) && !this.#refused.has(id))
+        wanted.add(id)
+    if (running !== undefined) return running.done
+    if (wanted.size === 0 || this.#stopped) return
+    const done = this.#pull(peer, wanted)
+    this.#pullers.set(peer, { wanted, done })
+    return done
   }
 
   async #pull(peer: string, wanted: Set<string>): Promise<void> {
+    const { catalogue, log } = this.#deps
+    const isMissing = (id: string) => !catalogue.isKnown(id) && !this.#refused.has(id)
+    await Promise.resolve()
     try {
-      while (wanted.size > 0 && !this.#stopping.signal.aborted) {
-        const batch = [...wanted].slice(0, syncLimits.maxRecordsPerQuestion)
-        for (const id of batch) wanted.delete(id)
-        const unknown = batch.filter(id => !this.#deps.catalogue.isKnown(id))
-        if (unknown.length === 0) continue
-        await this.#pullBatch(peer, unknown, {})
+      while (wanted.size > 0 && !this.#stopped) {
+        const batch: string[] = []
+        for (const id of wanted) {
+          if (batch.length === syncLimits.maxRecordsPerQuestion) break
+          wanted.delete(id)
+          if (isMissing(id)) batch.push(id)
+        }
+        if (batch.length === 0) continue
+        await this.#pullBatch(peer, batch, {})
         // An answer is bounded: ask again for what did not fit, unless nothing came at all.
-        const left = unknown.filter(id => !this.#deps.catalogue.isKnown(id) && !this.#refused.has(id))
-        if (left.length < unknown.length) for (const id of left) wanted.add(id)
+        const left = batch.filter(isMissing)
+        if (left.length < batch.length) for (const id of left) wanted.add(id)
       }
     } catch (error) {
-      this.#deps.log.debug({ peer, error: String(error) }, 'pulling records ended early')
+      log.debug({ peer, error: String(error) }, 'pulling records ended early')
     }
+    // In the same turn as the last look at what is wanted: whoever wants more now starts anew.
+    this.#pullers.delete(peer)
   }
 
   async #pullBatch(peer: string, ids: readonly string[], options: CallOptions): Promise<void> {
-    await this.#stream(peer, options, async (stream, reader, signal) => {
-      await stream.write(encodeFrame({ op: 'records', ids: ids.map(digestOfCid) }), { signal })
+    await this.#stream(peer, options, async (stream, reader, alive) => {
+      await stream.write(encodeFrame({ op: 'records', ids: ids.map(digestOfCid) }))
       for (let count = 0; count <= ids.length; count++) {
-        const answer = await reader.message(recordLimits.maxBytes + 1024, { signal })
+        const answer = await reader.message(recordLimits.maxBytes + 1024)
         if (answer === undefined || answer['end'] === true) return
         await this.#take(answer['record'], peer)
+        alive()
       }
     })
   }
@@ -241,18 +251,17 @@ export class Sync {
       throw new CatalogError('bad-peer-message', `The peer ${peer} sent something that is no record.`, {
         peer,
       })
+    const id = cidOf(record)
+    this.#incoming.set(id, peer)
     try {
       await this.#deps.accept(record, peer)
     } catch (error) {
-      if (!(error instanceof CatalogError)) throw error
-      // What is unproved stays so; what did not fit now may fit later.
-      this.#refused.set(cidOf(record), true)
+      if (!(error instanceof CatalogError) || passing.has(error.code)) throw error
+      this.#refused.set(id, true)
       this.#deps.log.info({ peer, code: error.code, error: error.message }, 'a record was refused')
+    } finally {
+      this.#incoming.delete(id)
     }
-  }
-
-  #currentSet(): IdSet {
-    return new IdSet(this.#deps.catalogue.recordIds())
   }
 
   /** A stream on which questions are asked one after another. */
@@ -261,11 +270,11 @@ export class Sync {
     options: CallOptions,
     use: (ask: (question: Message) => Promise<Message>) => Promise<void>,
   ): Promise<void> {
-    await this.#stream(peer, options, (stream, reader) =>
+    await this.#stream(peer, options, (stream, reader, alive) =>
       use(async question => {
-        const signal = this.#patience(options)
-        await stream.write(encodeFrame(question), { signal })
-        const answer = await reader.message(syncLimits.maxAnswerBytes, { signal })
+        alive()
+        await stream.write(encodeFrame(question))
+        const answer = await reader.message(syncLimits.maxAnswerBytes)
         if (answer === undefined)
           throw new CatalogError(
             'bad-peer-message',
@@ -277,101 +286,60 @@ export class Sync {
     )
   }
 
+  /** A stream of ours, for as long as something moves on it (`alive`), and the caller wants it. */
   async #stream(
     peer: string,
-    options: CallOptions,
-    use: (stream: ByteStream, reader: FrameReader, signal: AbortSignal) => Promise<void>,
+    { signal }: CallOptions,
+    use: (stream: ByteStream, reader: FrameReader, alive: () => void) => Promise<void>,
   ): Promise<void> {
-    const signal = this.#patience(options)
-    const stream = await this.#deps.host.open(peer, syncProtocol, { signal })
+    const patience = AbortSignal.timeout(syncLimits.answerMs)
+    const stream = await this.#deps.host.open(peer, syncProtocol, {
+      signal: signal === undefined ? patience : AbortSignal.any([patience, signal]),
+    })
+    const silent = setTimeout(() => stream.abort(notInTime(peer)), syncLimits.answerMs)
+    const leave = () => stream.abort(signal?.reason as Error)
+    signal?.addEventListener('abort', leave, { once: true })
+    this.#streams.add(stream)
     try {
-      await use(stream, new FrameReader(stream), signal)
+      if (this.#stopped) throw new CatalogError('daemon-stopping', 'The daemon is stopping.')
+      await use(stream, new FrameReader(stream), () => silent.refresh())
       await stream.close()
     } catch (error) {
       stream.abort(error as Error)
       throw error
+    } finally {
+      this.#streams.delete(stream)
+      signal?.removeEventListener('abort', leave)
+      clearTimeout(silent)
     }
-  }
-
-  #patience(options: CallOptions): AbortSignal {
-    const signals = [this.#stopping.signal, AbortSignal.timeout(syncLimits.answerMs)]
-    return AbortSignal.any(options.signal === undefined ? signals : [...signals, options.signal])
   }
 
   async #serve(stream: ByteStream, signal: AbortSignal): Promise<void> {
     const reader = new FrameReader(stream)
-    for (let questions = 0; questions < 1000; questions++) {
-      const patience = AbortSignal.any([signal, this.#patience({})])
-      const question = await reader.message(syncLimits.maxMessageBytes, { signal: patience })
-      if (question === undefined) break
-      await this.#answer(stream, question, patience)
-    }
-    await stream.close()
-  }
-
-  async #answer(stream: ByteStream, question: Message, signal: AbortSignal): Promise<void> {
+    const { peer } = stream
     const { catalogue } = this.#deps
-    const reply = (message: Message) => stream.write(encodeFrame(message), { signal })
-    switch (question['op']) {
-      case 'reconcile': {
-        const step = reconcile(this.#currentSet(), decodeRanges(question['ranges']), true)
-        if (step.reply.length > reconcileLimits.maxRanges)
-          throw new CatalogError('bad-peer-message', 'Too many ranges.')
-        return reply({ ranges: encodeRanges(step.reply) })
-      }
-      case 'records':
-        return this.#answerRecords(listField(question, 'ids', syncLimits.maxRecordsPerQuestion), reply)
-      case 'news': {
-        const ids = listField(question, 'ids', syncLimits.maxNews).map(idOf)
-        if (this.#options.enabled) this.#background(stream.peer, this.#want(stream.peer, ids))
-        return reply({})
-      }
-      case 'heads': {
-        const name = textField(question, 'name', 256)
-        return reply({
-          records: isPackageName(name) ? capped((await catalogue.headsOf(name)).map(head => head.bytes)) : [],
+    const onNews = (ids: readonly string[]) => {
+      if (this.#options.enabled) this.#background(peer, this.#want(peer, ids))
+    }
+    const silent = setTimeout(() => stream.abort(notInTime(peer)), syncLimits.answerMs)
+    try {
+      for (let questions = 0; questions < syncLimits.maxQuestions; questions++) {
+        const question = await reader.message(syncLimits.maxMessageBytes, { signal })
+        if (question === undefined) break
+        await answerSyncQuestion(question, { catalogue, onNews }, async answer => {
+          await stream.write(encodeFrame(answer), { signal })
+          silent.refresh()
         })
       }
-      case 'root': {
-        const root = textField(question, 'root', 100)
-        return reply({ records: isCid(root) ? capped(await this.#releasesOfRoot(root)) : [] })
-      }
-      default:
-        throw new CatalogError('bad-peer-message', `The peer ${stream.peer} asked an unknown sync question.`)
+      await stream.close()
+    } finally {
+      clearTimeout(silent)
     }
   }
-
-  async #releasesOfRoot(root: string): Promise<Uint8Array[]> {
-    const { catalogue } = this.#deps
-    const entries = catalogue.releasesByRoot(root).slice(0, syncLimits.maxNamed)
-    const records = await Promise.all(entries.map(({ id }) => catalogue.record(id)))
-    return records.filter(record => record !== undefined)
-  }
-
-  async #answerRecords(ids: readonly unknown[], reply: (message: Message) => Promise<void>): Promise<void> {
-    let sent = 0
-    for (const id of ids.map(idOf)) {
-      const record = await this.#deps.catalogue.record(id)
-      if (record === undefined) continue
-      sent += record.byteLength
-      if (sent > syncLimits.maxAnswerBytes) break
-      await reply({ record })
-    }
-    await reply({ end: true })
-  }
 }
 
-function idOf(value: unknown): string {
-  if (!(value instanceof Uint8Array) || value.byteLength !== digestBytes)
-    throw new CatalogError('bad-peer-message', 'A record id is not 32 bytes.')
-  return cidOfDigest(value)
-}
-
-/** As many records as fit into one answer. */
-function capped(records: readonly Uint8Array[]): Uint8Array[] {
-  let bytes = 0
-  return records.slice(0, syncLimits.maxNamed).filter(record => {
-    bytes += record.byteLength
-    return bytes < syncLimits.maxAnswerBytes - 1024
-  })
-}
+const notInTime = (peer: string) =>
+  new CatalogError(
+    'timeout',
+    `The peer ${peer} said nothing on a sync stream for ${syncLimits.answerMs / 1000} s.`,
+  )

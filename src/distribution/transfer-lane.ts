@@ -102,8 +102,8 @@ export class TransferLane {
   }
 
   /**
-   * Asks for consecutive shards and hands each to `onShard` as it comes, still unverified.
-   * Several calls may be in flight; they are answered in order.
+   * Asks for consecutive shards and hands each to `onShard` as it comes, still unverified. The next is read while
+   * one is taken care of; resolves when all are. Several calls may be in flight; they are answered in order.
    */
   async shards(
     root: string,
@@ -113,12 +113,25 @@ export class TransferLane {
     call: CallOptions = {},
   ): Promise<void> {
     const expected = lengths.reduce((sum, length) => sum + length, 0)
-    await this.#ask({ op: 'shards', root, first, count: lengths.length }, call, async (header, take) => {
-      if (header['code'] !== 'ok') throw refusal(this.peer, root, header['code'])
-      if (naturalField(header, 'length') !== expected)
-        throw refusal(this.peer, root, 'another length than the index says')
-      for (const [place, length] of lengths.entries()) await onShard(first + place, await take(length))
-    })
+    const taken: Promise<void>[] = []
+    const asked = this.#ask(
+      { op: 'shards', root, first, count: lengths.length },
+      call,
+      async (header, take) => {
+        if (header['code'] !== 'ok') throw refusal(this.peer, root, header['code'])
+        if (naturalField(header, 'length') !== expected)
+          throw refusal(this.peer, root, 'another length than the index says')
+        for (const [place, length] of lengths.entries()) {
+          const shard = onShard(first + place, await take(length))
+          // Its failure is thrown below, also where reading fails first.
+          shard.catch(() => undefined)
+          taken.push(shard)
+        }
+      },
+    )
+    // Whatever becomes of the reading, nothing is left storing when this returns.
+    await asked.finally(() => Promise.allSettled(taken))
+    await Promise.all(taken)
   }
 
   /** Ends the lane; at once where answers are still to come, because nobody will read them. */

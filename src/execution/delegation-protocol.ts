@@ -10,11 +10,14 @@
 //   { op: 'view', id }                 → { view } | { error }
 //   { op: 'cancel', id }               → { view } | { error }
 //   { op: 'follow', id }               → frames { state } and { stream, bytes } (what is kept, then live; at most
-//                                        64 KiB of bytes each), then { view } once it has ended | { error }
+//                                        64 KiB of bytes each) and { stream, lost } (so many bytes are not kept),
+//                                        then { view } once it has ended | { error }
 //   view  = a JSON object as UTF-8 text, an ExecutionRecord without its output (execution/executor.ts)
 //   error = { code, message }
-// Limits    a question other than submit and follow is answered within 10 s; a follower that takes nothing for a
-//           minute is left. Results are content roots, fetched by the transfer protocol.
+// Limits    a question comes within 10 s of the stream and, other than submit and follow, is answered within 10 s;
+//           inputs on their way hold at most 64 MiB together, more are refused with 'busy', and a node that offers
+//           nothing reads none; a follower that takes nothing for a minute is left. Results are content roots,
+//           fetched by the transfer protocol.
 // Errors    a malformed frame ends the stream. A lost stream cancels nothing: follow again.
 // Non-goals payment, trust in results: receipts and quorums come later.
 import { z } from 'zod'
@@ -28,9 +31,11 @@ export const delegationLimits = {
   maxQuestionBytes: 256 * 1024,
   maxAnswerBytes: 256 * 1024,
   maxInputBytes: 16 * 1024 * 1024,
+  maxInputBytesHeld: 64 * 1024 * 1024,
   maxPieceBytes: 64 * 1024,
   answerMs: 10_000,
   submitMs: 60_000,
+  takeMs: 60_000,
 } as const
 
 const text = (max: number) => z.string().max(max)
@@ -102,7 +107,7 @@ export function throwAnswered(answer: Message, peer: string): void {
   const error = answer['error'] as { code?: unknown; message?: unknown } | undefined
   if (error === undefined || error === null) return
   const code =
-    typeof error.code === 'string' && error.code in errorTable
+    typeof error.code === 'string' && Object.hasOwn(errorTable, error.code)
       ? (error.code as ErrorCode)
       : 'bad-peer-message'
   const message = typeof error.message === 'string' ? error.message.slice(0, 2000) : 'it gave no reason'

@@ -3,6 +3,7 @@
 
 import type { z } from 'zod'
 import { CatalogError, toCatalogError } from '../base/errors.ts'
+import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import { encodeFrame, FrameReader, type Message } from '../network/frames.ts'
 import type { ByteStream, Host } from '../network/host.ts'
@@ -33,7 +34,13 @@ export interface DelegationServerDeps {
   /** Would this node run it now? Refuses with a reason where the operator does not offer execution. */
   readonly offer: (question: Extract<Question, { op: 'offer' }>) => Promise<Offer>
   /** The execute flow: resolves the release and submits it for the requester. */
-  readonly submit: (submission: Submission, requester: string) => Promise<ExecutionRecord>
+  readonly submit: (
+    submission: Submission,
+    requester: string,
+    options: CallOptions,
+  ) => Promise<ExecutionRecord>
+  /** Whether the operator lets others execute here at all. */
+  readonly offers: boolean
   readonly log: Log
 }
 
@@ -50,6 +57,9 @@ export const defaultDelegationServerOptions: DelegationServerOptions = {
 
 export class DelegationServer {
   readonly #deps: DelegationServerDeps
+  /** Submissions under way, by peer and id: asked twice, they run once. */
+  readonly #submitting = new Map<string, Promise<ExecutionRecord>>()
+  #inputBytesHeld = 0
 
   constructor(deps: DelegationServerDeps, options = defaultDelegationServerOptions) {
     this.#deps = deps
@@ -59,31 +69,31 @@ export class DelegationServer {
     })
   }
 
-  async #serve(stream: ByteStream, ended: AbortSignal): Promise<void> {
+  async #serve(stream: ByteStream, signal: AbortSignal): Promise<void> {
     const reader = new FrameReader(stream)
-    const signal = AbortSignal.any([ended, AbortSignal.timeout(delegationLimits.submitMs)])
-    const message = await reader.message(delegationLimits.maxQuestionBytes, { signal })
+    const message = await within(stream, delegationLimits.answerMs, () =>
+      reader.message(delegationLimits.maxQuestionBytes, { signal }),
+    )
     if (message === undefined) return stream.close()
     const question = checked(questionSchema, message, stream.peer)
     try {
-      if (question.op === 'follow') await this.#follow(stream, question.id, ended)
-      else
-        await stream.write(encodeFrame(await this.#answer(stream.peer, question, reader, signal)), { signal })
+      if (question.op === 'follow') await this.#follow(stream, question.id, signal)
+      else await this.#send(stream, await this.#answer(stream, question, reader, signal), signal)
     } catch (error) {
-      if (ended.aborted) throw error
+      if (signal.aborted) throw error
       const failure = toCatalogError(error)
       if (failure.code === 'internal')
         this.#deps.log.error(
           { peer: stream.peer, op: question.op, error: failure.message },
           'a delegated request failed',
         )
-      await stream.write(encodeFrame(errorMessage(failure)), { signal })
+      await this.#send(stream, errorMessage(failure), signal)
     }
     await stream.close()
   }
 
   async #answer(
-    peer: string,
+    stream: ByteStream,
     question: Exclude<Question, { op: 'follow' }>,
     reader: FrameReader,
     signal: AbortSignal,
@@ -92,30 +102,59 @@ export class DelegationServer {
       case 'offer':
         return { ...(await this.#deps.offer(question)) }
       case 'submit':
-        return viewMessage(await this.#submit(peer, question, reader, signal))
+        return viewMessage(await this.#submit(stream, question, reader, signal))
       case 'view':
-        return viewMessage(this.#own(peer, question.id))
+        return viewMessage(this.#own(stream.peer, question.id))
       case 'cancel':
-        this.#own(peer, question.id)
+        this.#own(stream.peer, question.id)
         return viewMessage(await this.#deps.executor.cancel(question.id))
     }
   }
 
   async #submit(
-    peer: string,
+    stream: ByteStream,
     question: z.infer<typeof submitSchema>,
     reader: FrameReader,
     signal: AbortSignal,
   ): Promise<ExecutionRecord> {
-    const input = await reader.bytes(question.input, { signal })
-    const known = this.#deps.executor.get(question.id)
-    // Asked twice, because the first answer was lost on its way: it runs once.
-    if (known !== undefined) return this.#own(peer, question.id)
-    const { id, release, args, env, runSeconds } = question
-    return this.#deps.submit(
-      { id, release, args, env, input, ...(runSeconds === undefined ? {} : { runSeconds }) },
-      peer,
-    )
+    const { peer } = stream
+    // Before a single byte of its input takes memory here.
+    if (!this.#deps.offers)
+      throw new CatalogError(
+        'not-offered',
+        'It does not offer execution to others: execution.offer is false in its config.',
+      )
+    if (this.#inputBytesHeld + question.input > delegationLimits.maxInputBytesHeld)
+      throw new CatalogError('busy', 'It is taking in as many inputs as it may; try again later.')
+    this.#inputBytesHeld += question.input
+    try {
+      const input = await within(stream, delegationLimits.submitMs, () =>
+        reader.bytes(question.input, { signal }),
+      )
+      return await this.#once(peer, question, input)
+    } finally {
+      this.#inputBytesHeld -= question.input
+    }
+  }
+
+  /** Asked twice, because the first answer was lost on its way, it runs once. */
+  async #once(
+    peer: string,
+    { id, release, args, env, runSeconds }: z.infer<typeof submitSchema>,
+    input: Uint8Array,
+  ): Promise<ExecutionRecord> {
+    if (this.#deps.executor.get(id) !== undefined) return this.#own(peer, id)
+    const key = `${peer}/${id}`
+    const running = this.#submitting.get(key)
+    if (running !== undefined) return running
+    const submission = { id, release, args, env, input, ...(runSeconds === undefined ? {} : { runSeconds }) }
+    // A lost stream cancels nothing: the requester asks again.
+    const signal = AbortSignal.timeout(delegationLimits.submitMs)
+    const submitted = this.#deps
+      .submit(submission, peer, { signal })
+      .finally(() => this.#submitting.delete(key))
+    this.#submitting.set(key, submitted)
+    return submitted
   }
 
   #own(peer: string, id: string): ExecutionRecord {
@@ -143,9 +182,23 @@ export class DelegationServer {
   }
 
   async #send(stream: ByteStream, message: Message, signal: AbortSignal): Promise<void> {
-    await stream.write(encodeFrame(message), {
-      signal: AbortSignal.any([signal, AbortSignal.timeout(60_000)]),
-    })
+    await within(stream, delegationLimits.takeMs, () => stream.write(encodeFrame(message), { signal }))
+  }
+}
+
+/** The work, unless the peer takes longer than this for its part of it: then its stream is over. */
+async function within<T>(stream: ByteStream, timeoutMs: number, work: () => Promise<T>): Promise<T> {
+  const timer = setTimeout(
+    () =>
+      stream.abort(
+        new CatalogError('timeout', `The peer ${stream.peer} did nothing for ${timeoutMs / 1000} s.`),
+      ),
+    timeoutMs,
+  )
+  try {
+    return await work()
+  } finally {
+    clearTimeout(timer)
   }
 }
 

@@ -1,22 +1,17 @@
 // The requesting side of delegation (delegation-protocol.ts): hands executions to other nodes and mirrors them
 // here, so that state, logs and result are answered by this node as if it ran them, also after a restart.
-import { z } from 'zod'
 import type { Demand } from '../assets/demand.ts'
-import { CatalogError, isCatalogError, toCatalogError } from '../base/errors.ts'
+import { CatalogError, isCatalogError } from '../base/errors.ts'
 import type { KeyValue } from '../base/key-value.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
-import { encodeFrame, FrameReader, type Message } from '../network/frames.ts'
-import type { ByteStream, Host } from '../network/host.ts'
-import {
-  checked,
-  delegationLimits,
-  executeProtocol,
-  type Offer,
-  offerSchema,
-  throwAnswered,
-} from './delegation-protocol.ts'
+import type { Message } from '../network/frames.ts'
+import type { Host } from '../network/host.ts'
+import { checked, delegationLimits, type Offer, offerSchema } from './delegation-protocol.ts'
 import type { Submission } from './delegation-server.ts'
+import { ask } from './delegations/calls.ts'
+import { Following, type FollowingOptions, pause } from './delegations/following.ts'
+import { mirrorOf } from './delegations/mirror.ts'
 import { OutputLog } from './executor/output-log.ts'
 import { ExecutionRecords } from './executor/records.ts'
 import type { ExecutionFollowed, ExecutionRecord, ExecutionState } from './executor.ts'
@@ -24,10 +19,7 @@ import type { ExecutionFollowed, ExecutionRecord, ExecutionState } from './execu
 /** A record kept here of an execution elsewhere; `requester` is this node. */
 export type DelegatedRecord = ExecutionRecord & { readonly peer: string }
 
-export interface DelegationsOptions {
-  /** An executing node that cannot be reached for this long has lost the execution. */
-  readonly lostAfterMs: number
-  readonly retryMs: number
+export interface DelegationsOptions extends FollowingOptions {
   readonly offerMs: number
   readonly keptOutputBytes: number
   readonly keptRecords: number
@@ -37,6 +29,7 @@ export const defaultDelegationsOptions: DelegationsOptions = {
   // Longer than a restart of its daemon, shorter than a person's patience.
   lostAfterMs: 45_000,
   retryMs: 1_000,
+  probeMs: 15_000,
   offerMs: 3_000,
   keptOutputBytes: 1024 * 1024,
   keptRecords: 10_000,
@@ -46,31 +39,6 @@ interface Live {
   readonly output: OutputLog<ExecutionState>
   readonly following: Promise<void>
 }
-
-const viewSchema = z.object({
-  id: z.string(),
-  state: z.enum(['queued', 'fetching', 'running', 'succeeded', 'failed', 'cancelled', 'timed-out', 'lost']),
-  exitCode: z.number().int().optional(),
-  limit: z.enum(['memory', 'time', 'output', 'processes', 'storage']).optional(),
-  reason: z.string().max(4000).optional(),
-  error: z.record(z.string(), z.unknown()).optional(),
-  allocated: z.object({
-    cpuCores: z.number(),
-    memoryMb: z.number(),
-    storageMb: z.number(),
-    runSeconds: z.number(),
-  }),
-  used: z
-    .object({ cpuSeconds: z.number().optional(), memoryMb: z.number().optional(), wallSeconds: z.number() })
-    .optional(),
-  startedAt: z.string().max(64).optional(),
-  endedAt: z.string().max(64).optional(),
-  resultRoot: z.string().max(100).optional(),
-  stdoutBytes: z.number().optional(),
-  stderrBytes: z.number().optional(),
-  stdoutTruncated: z.boolean().optional(),
-  stderrTruncated: z.boolean().optional(),
-})
 
 export class Delegations {
   readonly #host: Host
@@ -115,7 +83,7 @@ export class Delegations {
     const patience = AbortSignal.timeout(this.#options.offerMs)
     const signal = options.signal === undefined ? patience : AbortSignal.any([patience, options.signal])
     try {
-      const answer = await this.#ask(peer, { op: 'offer', runtime, demand }, signal)
+      const answer = await ask(this.#host, peer, { op: 'offer', runtime, demand }, signal)
       return checked(offerSchema, answer, peer)
     } catch (error) {
       this.#log.debug({ peer, error: String(error) }, 'a peer made no offer')
@@ -133,11 +101,8 @@ export class Delegations {
     about: { name: string; version: string; runtime: string },
     options: CallOptions = {},
   ): Promise<DelegatedRecord> {
-    const { input, ...rest } = submission
-    const patience = AbortSignal.timeout(delegationLimits.submitMs)
-    const signal = options.signal === undefined ? patience : AbortSignal.any([patience, options.signal])
-    const view = await this.#ask(peer, { op: 'submit', ...rest, input: input.byteLength }, signal, input)
-    const record = this.#mirror(
+    const view = await this.#handOver(peer, submission, options)
+    const record = mirrorOf(
       {
         ...about,
         id: submission.id,
@@ -153,6 +118,30 @@ export class Delegations {
     return record
   }
 
+  /** Asks once more where the answer was lost on its way: by its id it runs once. */
+  async #handOver(peer: string, { input, ...rest }: Submission, options: CallOptions): Promise<Message> {
+    const patience = AbortSignal.timeout(delegationLimits.submitMs)
+    const signal = options.signal === undefined ? patience : AbortSignal.any([patience, options.signal])
+    const hand = () =>
+      ask(this.#host, peer, { op: 'submit', ...rest, input: input.byteLength }, signal, input)
+    try {
+      return await hand().catch(error => {
+        if (signal.aborted || !isCatalogError(error, 'peer-unreachable')) throw error
+        return hand()
+      })
+    } catch (error) {
+      // It may run there although nobody here knows: best ended, or somebody runs it twice.
+      if (signal.aborted || isCatalogError(error, 'peer-unreachable'))
+        ask(
+          this.#host,
+          peer,
+          { op: 'cancel', id: rest.id },
+          AbortSignal.timeout(delegationLimits.answerMs),
+        ).catch(() => undefined)
+      throw error
+    }
+  }
+
   get(id: string): DelegatedRecord | undefined {
     return this.#records.get(id) as DelegatedRecord | undefined
   }
@@ -165,9 +154,11 @@ export class Delegations {
   async cancel(id: string): Promise<DelegatedRecord> {
     const record = this.#require(id)
     if (record.endedAt !== undefined) return record
-    await this.#ask(record.peer, { op: 'cancel', id }, AbortSignal.timeout(delegationLimits.answerMs))
-    await this.#live.get(id)?.following
-    return this.#require(id)
+    const { answerMs } = delegationLimits
+    const answer = await ask(this.#host, record.peer, { op: 'cancel', id }, AbortSignal.timeout(answerMs))
+    await Promise.race([this.#live.get(id)?.following, pause(answerMs, this.#stopping.signal)])
+    const known = this.#require(id)
+    return known.endedAt === undefined ? mirrorOf(known, answer) : known
   }
 
   async *follow(id: string, options: CallOptions = {}): AsyncGenerator<ExecutionFollowed> {
@@ -198,19 +189,6 @@ export class Delegations {
     return record
   }
 
-  /** What the executing node says of an execution, under what this node knows of it. */
-  #mirror(
-    known: Pick<
-      DelegatedRecord,
-      'id' | 'release' | 'name' | 'version' | 'runtime' | 'peer' | 'requester' | 'createdAt'
-    >,
-    answer: Message,
-  ): DelegatedRecord {
-    throwAnswered(answer, known.peer)
-    const view = checked(viewSchema, parseJson(answer['view']), known.peer)
-    return { ...known, ...JSON.parse(JSON.stringify(view)), id: known.id }
-  }
-
   #follow(record: DelegatedRecord): void {
     const output = new OutputLog<ExecutionState>(this.#options.keptOutputBytes)
     const following = this.#followToTheEnd(record, output).catch(error =>
@@ -220,133 +198,19 @@ export class Delegations {
   }
 
   async #followToTheEnd(record: DelegatedRecord, output: OutputLog<ExecutionState>): Promise<void> {
-    const mirror = { received: { stdout: 0, stderr: 0 }, states: 0 }
-    let lastHeard = Date.now()
-    let ended: DelegatedRecord | undefined
-    while (ended === undefined) {
-      try {
-        ended = await this.#followOnce(record, output, mirror, () => {
-          lastHeard = Date.now()
-        })
-      } catch (error) {
-        if (this.#stopping.signal.aborted) return
-        const gone = isCatalogError(error, 'no-such-execution')
-        if (gone || Date.now() - lastHeard > this.#options.lostAfterMs) ended = this.#lost(record, error)
-        else await new Promise(resolve => setTimeout(resolve, this.#options.retryMs))
-      }
-    }
-    const kept = { stdout: output.kept('stdout').bytes, stderr: output.kept('stderr').bytes }
-    await this.#records.put(ended, kept)
-    output.state(ended.state)
-    output.end()
-    this.#live.delete(record.id)
-  }
-
-  #lost(record: DelegatedRecord, error: unknown): DelegatedRecord {
-    const reason = `the node ${record.peer} cannot be reached any more: ${toCatalogError(error).message}`
-    return { ...record, state: 'lost', reason, endedAt: new Date().toISOString() }
-  }
-
-  /** One stream of events; a later one begins again, so what was already taken is passed over. */
-  async #followOnce(
-    record: DelegatedRecord,
-    output: OutputLog<ExecutionState>,
-    mirror: { readonly received: Record<'stdout' | 'stderr', number>; states: number },
-    heard: () => void,
-  ): Promise<DelegatedRecord> {
-    const seen = { stdout: 0, stderr: 0, states: 0 }
-    const signal = this.#stopping.signal
-    return this.#withStream(
-      record.peer,
-      AbortSignal.any([signal, AbortSignal.timeout(24 * 3600 * 1000)]),
-      async (stream, reader) => {
-        await stream.write(encodeFrame({ op: 'follow', id: record.id }), { signal })
-        await stream.closeWrite()
-        for (;;) {
-          const message = await reader.message(delegationLimits.maxAnswerBytes, { signal })
-          if (message === undefined)
-            throw new CatalogError('peer-unreachable', `The node ${record.peer} stopped answering.`, {
-              peer: record.peer,
-            })
-          heard()
-          if ('view' in message || 'error' in message) return this.#mirror(record, message)
-          const name = message['stream']
-          if (name === 'stdout' || name === 'stderr')
-            await this.#takeOutput(message, name, seen, mirror.received, output)
-          else if (++seen.states > mirror.states) await this.#takeState(record, message, mirror, output)
-        }
-      },
-    )
-  }
-
-  async #takeOutput(
-    message: Message,
-    name: 'stdout' | 'stderr',
-    seen: Record<'stdout' | 'stderr', number>,
-    received: Record<'stdout' | 'stderr', number>,
-    output: OutputLog<ExecutionState>,
-  ): Promise<void> {
-    const bytes = message['bytes']
-    if (!(bytes instanceof Uint8Array)) return
-    const fresh = bytes.subarray(Math.max(0, Math.min(bytes.byteLength, received[name] - seen[name])))
-    seen[name] += bytes.byteLength
-    received[name] = Math.max(received[name], seen[name])
-    if (fresh.byteLength > 0) await output.append(name, fresh)
-  }
-
-  async #takeState(
-    record: DelegatedRecord,
-    message: Message,
-    mirror: { states: number },
-    output: OutputLog<ExecutionState>,
-  ): Promise<void> {
-    const parsed = viewSchema.shape.state.safeParse(message['state'])
-    mirror.states += 1
-    // The final state comes with the view, and is told once that is durable here.
-    if (!parsed.success || isFinal(parsed.data)) return
-    const state = parsed.data
-    const startedAt = state === 'running' ? { startedAt: new Date().toISOString() } : {}
-    await this.#records.put({ ...(this.get(record.id) ?? record), ...startedAt, state })
-    output.state(state)
-  }
-
-  async #ask(peer: string, question: Message, signal: AbortSignal, input?: Uint8Array): Promise<Message> {
-    return this.#withStream(peer, signal, async (stream, reader) => {
-      await stream.write(encodeFrame(question), { signal })
-      if (input !== undefined && input.byteLength > 0) await stream.write(input, { signal })
-      await stream.closeWrite()
-      const answer = await reader.message(delegationLimits.maxAnswerBytes, { signal })
-      if (answer === undefined)
-        throw new CatalogError('peer-unreachable', `The node ${peer} did not answer.`, { peer })
-      throwAnswered(answer, peer)
-      return answer
-    })
-  }
-
-  async #withStream<T>(
-    peer: string,
-    signal: AbortSignal,
-    use: (stream: ByteStream, reader: FrameReader) => Promise<T>,
-  ): Promise<T> {
-    const stream = await this.#host.open(peer, executeProtocol, { signal })
+    const { id } = record
+    const known = () => this.get(id) ?? record
+    const keep = (change: Partial<DelegatedRecord>) => this.#records.put({ ...known(), ...change })
+    const deps = { host: this.#host, output, keep, signal: this.#stopping.signal }
     try {
-      const result = await use(stream, new FrameReader(stream))
-      stream.close().catch(() => undefined)
-      return result
-    } catch (error) {
-      stream.abort(error as Error)
-      throw error
+      const ended = await new Following(record, deps, this.#options).end()
+      if (ended === undefined) return
+      const kept = { stdout: output.kept('stdout').bytes, stderr: output.kept('stderr').bytes }
+      await this.#records.put({ ...known(), ...ended }, kept)
+      output.state(ended.state)
+    } finally {
+      this.#live.delete(id)
+      output.end()
     }
-  }
-}
-
-const isFinal = (state: ExecutionState) => state !== 'queued' && state !== 'fetching' && state !== 'running'
-
-function parseJson(text: unknown): unknown {
-  if (typeof text !== 'string') return undefined
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
   }
 }

@@ -1,4 +1,5 @@
-// accept: the only way a record enters this node, whether a peer, the DHT or this node's own publish brings it.
+// accept: the only way a record of others enters this node, whether a peer or the DHT brings it. (What this node signs
+// itself is proved where it is sealed; the catalogue takes nothing without that stamp.)
 //
 //   bytes -decode-> Envelope -check network, dates, manifest-> -verify signatures-> Verified -catalogue-> durable
 

@@ -105,29 +105,40 @@ async function ensureReleased(
 ): Promise<{ release: Release; created: boolean }> {
   const { name, version } = tree.manifest.metadata
   const { root } = encodeContentIndex(index)
+  const head = await deps.catalogue.head(deps.publisher, name)
   const existing = await deps.catalogue.find(deps.publisher, name, version)
   if (existing !== undefined && existing.root !== root)
-    throw new CatalogError(
-      'version-exists',
-      `${name}@${version} is already published with other content (${existing.id}). A version never changes: raise metadata.version and publish again.`,
-      { id: existing.id, name, version },
-    )
-  await writer.commit(index)
+    throw versionExists(name, version, existing.id, 'is already published with other content')
+  const listed = head?.statement.versions.find(each => each.version === version)
+  if (existing === undefined && listed !== undefined)
+    throw versionExists(name, version, listed.id, 'was published before and removed from this node')
+  // Signed before anything is visible: what cannot be signed must leave nothing behind.
   const known = existing === undefined ? undefined : await deps.catalogue.release(existing.id)
-  const release = known ?? (await sign(deps, tree, index, root))
-  await list(deps, release)
-  return { release, created: known === undefined }
+  const created = known === undefined ? await signRelease(deps, tree, index, root) : undefined
+  const release = (known ?? created) as Release
+  const next = listed === undefined ? await signHead(deps, release, head) : undefined
+  await writer.commit(index)
+  if (created !== undefined) await deps.catalogue.addRelease(created)
+  if (next !== undefined) await deps.catalogue.addHead(next)
+  return { release, created: created !== undefined }
 }
 
-async function sign(
+const versionExists = (name: string, version: string, id: string, why: string) =>
+  new CatalogError(
+    'version-exists',
+    `${name}@${version} ${why} (${id}). A version never changes: raise metadata.version and publish again, or fetch the published one with "catalog fetch ${id}".`,
+    { id, name, version },
+  )
+
+function signRelease(
   deps: PublishDeps,
   tree: PackageTree,
   index: ContentIndex,
   root: string,
-): Promise<Release> {
+): Promise<Verified<Release>> {
   const { name, version } = tree.manifest.metadata
   const manifest = manifestForRecord(tree.manifest)
-  const release = await deps.seal<ReleaseStatement>({
+  return deps.seal<ReleaseStatement>({
     type: 'release',
     network: deps.network,
     publisher: deps.publisher,
@@ -142,32 +153,29 @@ async function sign(
     ...(encodeCbor(manifest).byteLength <= recordLimits.maxInlineManifestBytes ? { manifest } : {}),
     signedAt: deps.now(),
   })
-  await deps.catalogue.addRelease(release)
-  return release
 }
 
-/** Makes the name's head list the release, unless it does. */
-async function list(deps: PublishDeps, { id, statement: { name, version } }: Release): Promise<void> {
-  const head = await deps.catalogue.head(deps.publisher, name)
+/** The head that follows, with the release in its list. */
+async function signHead(
+  deps: PublishDeps,
+  { id, statement: { name, version } }: Release,
+  head: Head | undefined,
+): Promise<Verified<Head>> {
   const versions = head?.statement.versions ?? []
-  if (versions.some(each => each.id === id)) return
   if (versions.length >= recordLimits.maxVersions)
     throw new CatalogError(
       'too-large',
       `${name} has ${versions.length} versions, the most that one head can list.`,
     )
-  const next = await deps.seal<HeadStatement>({
+  return deps.seal<HeadStatement>({
     type: 'head',
     network: deps.network,
     publisher: deps.publisher,
     name,
     sequence: (head?.statement.sequence ?? 0) + 1,
     ...(head === undefined ? {} : { previous: head.id }),
-    versions: [...versions.filter(each => each.version !== version), { version, id }].sort((a, b) =>
-      compareVersions(a.version, b.version),
-    ),
+    versions: [...versions, { version, id }].sort((a, b) => compareVersions(a.version, b.version)),
     signedAt: deps.now(),
     expiresAt: deps.now() + headLifetimeMs,
   })
-  await deps.catalogue.addHead(next)
 }

@@ -16,13 +16,21 @@ export interface RemoveDeps {
 
 /** Resolves to the bytes freed. Announcements go first, so that nobody is sent here for what is gone. */
 export async function remove(deps: RemoveDeps, release: Release): Promise<number> {
-  const { root, size, name } = release.statement
+  const { root, name } = release.statement
   const others = deps.catalogue.releasesOf(name).filter(({ id }) => id !== release.id)
   const held = await Promise.all(others.map(other => deps.store.state(other.root)))
   const shared = deps.catalogue.releasesByRoot(root).some(({ id }) => id !== release.id)
   await deps.withdraw(release, { content: shared, name: held.some(state => state !== undefined) })
   await deps.catalogue.forget(release.id)
   if (shared || (await deps.store.state(root)) === undefined) return 0
+  const freed = await bytesHere(deps.store, root)
   await deps.store.remove(root)
-  return size
+  return freed
+}
+
+/** What is here of a content that may be here in part only. */
+async function bytesHere(store: ContentStore, root: string): Promise<number> {
+  const [index, available] = await Promise.all([store.index(root), store.available(root)])
+  if (index === undefined || available === undefined) return 0
+  return index.shards.reduce((sum, { length }, shard) => (available.has(shard) ? sum + length : sum), 0)
 }

@@ -45,6 +45,9 @@ export interface ResolveOptions extends CallOptions {
 /** How long the network is asked, and how many peers: enough for a slow answer, short enough for a person. */
 const searchMs = 8_000
 const maxPeersAsked = 16
+/** Sources asked at once, so that a silent one does not hide what the next one knows; and how long each may take. */
+const askedAtOnce = 4
+const askMs = 4_000
 
 /** The DHT topic under which the holders of a name's heads are found. */
 export const nameTopic = (name: string): string => cidOf(Buffer.from(`catalog/name/v1/${name}`))
@@ -62,13 +65,22 @@ export async function resolve(
     ref.kind === 'cid' ? byCid(deps, ref.cid, options) : byName(deps, ref.name, ref.range, options)
   const known = await here()
   if (known !== undefined) return known
-  const patience = AbortSignal.timeout(searchMs)
-  const signal = options.signal === undefined ? patience : AbortSignal.any([options.signal, patience])
-  for await (const _ of ref.kind === 'cid'
-    ? searchCid(deps, ref.cid, { signal })
-    : searchName(deps, ref.name, { signal })) {
-    const found = await here()
-    if (found !== undefined) return found
+  const ended = new AbortController()
+  const signals = [
+    ended.signal,
+    AbortSignal.timeout(searchMs),
+    ...(options.signal === undefined ? [] : [options.signal]),
+  ]
+  const wanted = { signal: AbortSignal.any(signals), publisher: options.publisher }
+  const search =
+    ref.kind === 'cid' ? searchCid(deps, ref.cid, wanted) : searchName(deps, ref.name, ref.range, wanted)
+  try {
+    for await (const _ of search) {
+      const found = await here()
+      if (found !== undefined) return found
+    }
+  } finally {
+    ended.abort(new CatalogError('cancelled', 'The search has ended.'))
   }
   options.signal?.throwIfAborted()
   throw await notFound(deps, text, options)
@@ -83,8 +95,21 @@ async function byCid(deps: ResolveDeps, cid: string, options: ResolveOptions): P
   return newest === undefined ? undefined : deps.catalogue.release(newest.id)
 }
 
+/** The publisher that the user names, or that the operator has pinned. */
+const publisherOf = ({ pins }: ResolveDeps, name: string, { publisher }: ResolveOptions) =>
+  publisher ?? (Object.hasOwn(pins, name) ? pins[name] : undefined)
+
 const isWanted = (publisher: string, wanted: ResolveOptions) =>
   wanted.publisher === undefined || publisher === wanted.publisher
+
+/** The heads of a name that count for this question. */
+async function headsFor(deps: ResolveDeps, name: string, options: ResolveOptions): Promise<Head[]> {
+  const publisher = publisherOf(deps, name, options)
+  const heads = await deps.catalogue.headsOf(name)
+  return heads.filter(
+    ({ statement }) => isWanted(statement.publisher, { publisher }) && statement.versions.length > 0,
+  )
+}
 
 async function byName(
   deps: ResolveDeps,
@@ -92,17 +117,26 @@ async function byName(
   range: string,
   options: ResolveOptions,
 ): Promise<Release | undefined> {
-  const publisher = options.publisher ?? deps.pins[name]
-  const heads = (await deps.catalogue.headsOf(name)).filter(
-    head => isWanted(head.statement.publisher, { publisher }) && head.statement.versions.length > 0,
-  )
+  const heads = await headsFor(deps, name, options)
   if (heads.length > 1) throw ambiguous(name, heads)
   const [head] = heads
   const chosen = head === undefined ? undefined : highestVersion(head.statement.versions, range)
-  if (chosen === undefined) return undefined
+  if (head === undefined || chosen === undefined) return undefined
   const release = await deps.catalogue.release(chosen.id)
   if (release === undefined) await deps.catalogue.remember(chosen.id)
+  else refuseMixed(head, chosen.version, release)
   return release
+}
+
+// A head that lists another's release, or another version of its own, would let its publisher pass one for the other.
+function refuseMixed({ statement: head }: Head, version: string, { id, statement }: Release): void {
+  if (statement.publisher === head.publisher && statement.name === head.name && statement.version === version)
+    return
+  throw new CatalogError(
+    'bad-record',
+    `The head of ${head.name} by ${head.publisher} lists as ${version} what is ${statement.name}@${statement.version} by ${statement.publisher}; its publisher made it wrong.`,
+    { id },
+  )
 }
 
 const ambiguous = (name: string, heads: readonly Head[]) => {
@@ -117,44 +151,85 @@ const ambiguous = (name: string, heads: readonly Head[]) => {
 /** Yields after every answer, so that the caller looks again. */
 async function* searchCid(deps: ResolveDeps, cid: string, options: CallOptions): AsyncIterable<void> {
   await deps.catalogue.remember(cid)
-  const record = await quietly(deps, () => deps.router.getRecord({ kind: 'release', id: cid }, options))
-  if (record !== undefined) yield void (await quietly(deps, () => deps.accept(record)))
   // A content root has no record of its own, but who provides it knows its releases.
-  for await (const peer of sources(deps, cid, options)) {
-    await quietly(deps, () => deps.ask(peer, { ids: [cid] }, options))
-    yield
-    await quietly(deps, () => deps.ask(peer, { root: cid }, options))
-    yield
-  }
+  yield* askEach(fromDht(deps, cid, options), sources(deps, cid, options), async peer => {
+    await quietly(deps, () => deps.ask(peer, { ids: [cid] }, inTime(options)))
+    if ((await deps.catalogue.release(cid)) === undefined)
+      await quietly(deps, () => deps.ask(peer, { root: cid }, inTime(options)))
+  })
 }
 
-async function* searchName(deps: ResolveDeps, name: string, options: CallOptions): AsyncIterable<void> {
-  for await (const peer of sources(deps, nameTopic(name), options)) {
-    await quietly(deps, () => deps.ask(peer, { name }, options))
-    yield* missingReleases(deps, name, peer, options)
-  }
-}
-
-/** Brings the releases that known heads of the name list: from the peer that showed the head, else from the DHT. */
-async function* missingReleases(
+async function* searchName(
   deps: ResolveDeps,
   name: string,
-  peer: string,
-  options: CallOptions,
+  range: string,
+  options: ResolveOptions,
 ): AsyncIterable<void> {
-  const listed = (await deps.catalogue.headsOf(name)).flatMap(head =>
-    head.statement.versions.map(version => version.id),
-  )
+  yield* askEach(undefined, sources(deps, nameTopic(name), options), async peer => {
+    await quietly(deps, () => deps.ask(peer, { name }, inTime(options)))
+    await bringReleases(deps, name, range, peer, options)
+  })
+}
+
+/** Brings releases that known heads of the name list: from the peer that showed the head, else from the DHT. */
+async function bringReleases(
+  deps: ResolveDeps,
+  name: string,
+  range: string,
+  peer: string,
+  options: ResolveOptions,
+): Promise<void> {
+  const heads = (await headsFor(deps, name, options)).map(({ statement }) => statement.versions)
+  const chosen = heads.flatMap(versions => highestVersion(versions, range)?.id ?? [])
+  // What was asked for, then the newest, which are last: enough for now, sync brings the rest.
+  const newest = heads.flatMap(versions => versions.slice(-32).map(({ id }) => id)).reverse()
   const missing: string[] = []
-  for (const id of listed) if ((await deps.catalogue.release(id)) === undefined) missing.push(id)
-  // The newest are last; one question is enough for what a user wants now, sync brings the rest.
-  const wanted = missing.slice(-32)
-  if (wanted.length > 0) await quietly(deps, () => deps.ask(peer, { ids: wanted }, options))
-  yield
-  for (const id of wanted.slice(-4).reverse()) {
-    if ((await deps.catalogue.release(id)) !== undefined) continue
-    const record = await quietly(deps, () => deps.router.getRecord({ kind: 'release', id }, options))
-    if (record !== undefined) yield void (await quietly(deps, () => deps.accept(record)))
+  for (const id of new Set([...chosen, ...newest]))
+    if (missing.length < 32 && (await deps.catalogue.release(id)) === undefined) missing.push(id)
+  if (missing.length > 0) await quietly(deps, () => deps.ask(peer, { ids: missing }, inTime(options)))
+  for (const id of chosen)
+    if ((await deps.catalogue.release(id)) === undefined) await fromDht(deps, id, options)
+}
+
+async function fromDht(deps: ResolveDeps, id: string, options: CallOptions): Promise<void> {
+  const record = await quietly(deps, () => deps.router.getRecord({ kind: 'release', id }, options))
+  if (record !== undefined) await quietly(deps, () => deps.accept(record))
+}
+
+/** One source's time. */
+const inTime = ({ signal }: CallOptions): CallOptions => {
+  const patience = AbortSignal.timeout(askMs)
+  return { signal: signal === undefined ? patience : AbortSignal.any([signal, patience]) }
+}
+
+/** Asks a few sources at once; yields whenever one of them, or what was begun `first`, is done. `ask` never throws. */
+async function* askEach(
+  first: Promise<void> | undefined,
+  from: AsyncIterable<string>,
+  ask: (peer: string) => Promise<void>,
+): AsyncIterable<void> {
+  const running = new Set<Promise<void>>()
+  const run = (work: Promise<void>) => {
+    const done = work.finally(() => running.delete(done))
+    running.add(done)
+  }
+  if (first !== undefined) run(first)
+  const source = from[Symbol.asyncIterator]()
+  let next: Promise<IteratorResult<string>> | undefined = source.next()
+  try {
+    while (next !== undefined || running.size > 0) {
+      const open: Promise<IteratorResult<string>>[] =
+        next !== undefined && running.size < askedAtOnce ? [next] : []
+      const event = await Promise.race([...open, ...running])
+      if (typeof event !== 'object') yield
+      else if (event.done === true) next = undefined
+      else {
+        run(ask(event.value))
+        next = source.next()
+      }
+    }
+  } finally {
+    void source.return?.()
   }
 }
 
@@ -166,7 +241,8 @@ async function* sources(deps: ResolveDeps, topic: string, options: CallOptions):
   const signal = options.signal === undefined ? half : AbortSignal.any([options.signal, half])
   try {
     for await (const peer of deps.router.findProviders(topic, { signal })) {
-      if (asked.size >= maxPeersAsked / 2 || asked.has(peer)) continue
+      if (asked.has(peer)) continue
+      if (asked.size >= maxPeersAsked / 2) break
       asked.add(peer)
       yield peer
     }
@@ -200,9 +276,7 @@ async function notFound(deps: ResolveDeps, text: string, options: ResolveOptions
       `No release ${text} is known here or to any peer that answered. ${next}`,
       { ref: text },
     )
-  const heads = (await deps.catalogue.headsOf(ref.name)).filter(head =>
-    isWanted(head.statement.publisher, { publisher: options.publisher ?? deps.pins[ref.name] }),
-  )
+  const heads = await headsFor(deps, ref.name, options)
   const versions = heads.flatMap(head => head.statement.versions.map(each => each.version))
   const known = versions.length > 0 ? ` Versions that exist: ${versions.slice(-10).join(', ')}.` : ''
   return new CatalogError(

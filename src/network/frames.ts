@@ -60,7 +60,8 @@ export class FrameReader {
   async bytes(length: number, options?: CallOptions): Promise<Uint8Array> {
     const first = await this.#some(length, options)
     if (first.byteLength === length) return first
-    const whole = new Uint8Array(length)
+    // Filled to the last byte below, so it need not be zeroed first.
+    const whole = Buffer.allocUnsafeSlow(length)
     whole.set(first)
     for (let filled = first.byteLength; filled < length; ) {
       const piece = await this.#some(length - filled, options)

@@ -1,0 +1,173 @@
+import { beforeAll, describe, expect, it } from 'vitest'
+import {
+  encodeEnvelope,
+  encodeStatement,
+  type HeadStatement,
+  type ReleaseStatement,
+  type Statement,
+} from '../../src/assets/release.ts'
+import { cidOf } from '../../src/base/cid.ts'
+import { accept } from '../../src/flows/accept.ts'
+import { sealStatement } from '../../src/trust/envelope.ts'
+import type { Signer } from '../../src/trust/signer.ts'
+import { catalogueOf, networkName, newSigner, verifier } from './nodes.ts'
+
+let signer: Signer
+let other: Signer
+beforeAll(async () => {
+  signer = await newSigner()
+  other = await newSigner()
+})
+
+const now = Date.UTC(2026, 0, 1)
+const day = 24 * 3600 * 1000
+const root = cidOf(new Uint8Array(3))
+const manifestOf = (name: string, version: string) => ({
+  apiVersion: 'catalog.v1',
+  kind: 'AssetPackage',
+  metadata: { name, version },
+  spec: { description: 'x' },
+})
+
+const release = (fields: Partial<ReleaseStatement> = {}): ReleaseStatement =>
+  ({
+    ...{
+      type: 'release',
+      network: networkName,
+      publisher: signer.fingerprint,
+      name: 'it',
+      version: '1.0.0',
+      root,
+      size: 0,
+      files: 0,
+    },
+    ...{
+      blake3: new Uint8Array(32),
+      sha256: new Uint8Array(32),
+      manifestPath: 'catalog.yaml',
+      manifest: manifestOf('it', '1.0.0'),
+      signedAt: now,
+    },
+    ...fields,
+  }) as ReleaseStatement
+
+const head = (fields: Partial<HeadStatement> = {}): HeadStatement =>
+  ({
+    ...{
+      type: 'head',
+      network: networkName,
+      publisher: signer.fingerprint,
+      name: 'it',
+      sequence: 1,
+      versions: [{ version: '1.0.0', id: root }],
+      signedAt: now,
+      expiresAt: now + day,
+    },
+    ...fields,
+  }) as HeadStatement
+
+const seal = async <S extends Statement>(statement: S, by = signer) =>
+  (await sealStatement(statement, by)).bytes
+
+function setUp() {
+  const catalogue = catalogueOf()
+  return {
+    catalogue,
+    take: (bytes: Uint8Array) => accept({ network: networkName, now: () => now, verifier, catalogue }, bytes),
+  }
+}
+
+describe('accepting a record', () => {
+  it('makes a proved release and head durable; again it changes nothing', async () => {
+    const { catalogue, take } = setUp()
+    const [r, h] = [await seal(release()), await seal(head())]
+    for (let time = 0; time < 2; time++) for (const bytes of [r, h]) await take(bytes)
+    expect(catalogue.count).toBe(1)
+    expect(await catalogue.headsOf('it')).toHaveLength(1)
+  })
+
+  it.each<[string, () => Statement, string]>([
+    ['of another network', () => release({ network: 'elsewhere' }), 'bad-record'],
+    ['a head of another network', () => head({ network: 'elsewhere' }), 'bad-record'],
+    ['signed in the future', () => release({ signedAt: now + 11 * 60_000 }), 'bad-record'],
+    ['a head signed in the future', () => head({ signedAt: now + 11 * 60_000 }), 'bad-record'],
+    ['a head that has expired', () => head({ expiresAt: now }), 'stale-record'],
+    [
+      'whose manifest is of another name',
+      () => release({ manifest: manifestOf('that', '1.0.0') }),
+      'bad-record',
+    ],
+    [
+      'whose manifest is of another version',
+      () => release({ manifest: manifestOf('it', '1.0.1') }),
+      'bad-record',
+    ],
+    ['whose manifest is no manifest', () => release({ manifest: { kind: 'AssetPackage' } }), 'bad-record'],
+    ['whose manifest is null', () => release({ manifest: null }), 'bad-record'],
+  ])('refuses one %s, though its signatures hold', async (_what, statement, code) => {
+    const { catalogue, take } = setUp()
+    await expect(seal(statement()).then(take)).rejects.toMatchObject({ code })
+    expect([catalogue.count, await catalogue.headsOf('it')]).toEqual([0, []])
+  })
+
+  it('takes one signed a little ahead of this clock, and a release without a manifest inside', async () => {
+    const { catalogue, take } = setUp()
+    const { manifest: _, ...without } = release({ signedAt: now + 9 * 60_000 })
+    await take(await seal(without as ReleaseStatement))
+    expect(catalogue.count).toBe(1)
+  })
+
+  it('refuses every changed byte, every swapped signature, and what somebody else signed', async () => {
+    const { catalogue, take } = setUp()
+    const honest = await sealStatement(release(), signer)
+    const { bytes } = honest
+    for (let at = 0; at < bytes.byteLength; at += 97) {
+      const changed = Uint8Array.from(bytes)
+      changed[at] = (changed[at] as number) ^ 1
+      await expect(take(changed)).rejects.toMatchObject({ code: expect.stringMatching(/^bad-/) })
+    }
+    const foreign = await sealStatement({ ...release(), publisher: other.fingerprint }, other)
+    const forged = encodeEnvelope(honest.statement, encodeStatement(honest.statement), foreign.signatures)
+    await expect(take(forged.bytes)).rejects.toMatchObject({ code: 'bad-signature' })
+    const unsigned = encodeEnvelope(honest.statement, encodeStatement(honest.statement), [])
+    await expect(take(unsigned.bytes)).rejects.toMatchObject({ code: 'bad-signature' })
+    expect(catalogue.count).toBe(0)
+    await take(bytes)
+    expect(catalogue.count).toBe(1)
+  })
+
+  it('refuses noise, and a record that is too large', async () => {
+    const { take } = setUp()
+    for (const bytes of [
+      new Uint8Array(0),
+      new Uint8Array(10),
+      new Uint8Array(200_000),
+      Buffer.alloc(120_000, 0x81),
+    ])
+      await expect(take(bytes)).rejects.toMatchObject({ code: 'bad-record' })
+  })
+
+  it('keeps the later head, and takes the next after a refusal', async () => {
+    const { catalogue, take } = setUp()
+    const first = await sealStatement(head(), signer)
+    const second = await sealStatement(head({ sequence: 2, previous: first.id }), signer)
+    await take(first.bytes)
+    await take(second.bytes)
+    await expect(take(first.bytes)).rejects.toMatchObject({ code: 'stale-record' })
+    const delisting = await seal(head({ sequence: 3, previous: second.id, versions: [] }))
+    await expect(take(delisting)).rejects.toMatchObject({ code: 'bad-record' })
+    await take(
+      await seal(
+        head({
+          sequence: 3,
+          previous: second.id,
+          versions: [
+            { version: '1.0.0', id: root },
+            { version: '1.1.0', id: root },
+          ],
+        }),
+      ),
+    )
+    expect((await catalogue.headsOf('it'))[0]?.statement.sequence).toBe(3)
+  })
+})
