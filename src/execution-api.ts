@@ -34,7 +34,7 @@ export interface ExecutionApiDeps {
     out: string,
     options: ProgressOptions & { force: boolean },
   ) => Promise<unknown>
-  readonly offersExecution: (peer: string) => boolean
+  readonly offersExecution: (peer: string) => Promise<boolean>
 }
 
 type AnyRecord = ExecutionRecord & { readonly peer?: string }

@@ -57,7 +57,7 @@ export type ExecutionsApi = Pick<
   'execute' | 'followExecution' | 'executions' | 'execution' | 'cancelExecution' | 'result'
 > & {
   status(): Promise<Status['execution']>
-  offersExecution(peer: string): boolean
+  offersExecution(peer: string): Promise<boolean>
 }
 
 /** How long `show` waits for providers to answer. */
@@ -68,7 +68,7 @@ export function createNodeApi(deps: NodeApiDeps): NodeApi {
   const startedAt = Date.now()
   return {
     status: () => statusOf(deps, startedAt),
-    peers: async () => peersOf(deps),
+    peers: () => peersOf(deps),
     releases: heldOnly => releasesOf(deps, heldOnly),
     show: (ref, options) => show(deps, ref, options),
     remove: ref => removeRef(deps, ref),
@@ -134,8 +134,8 @@ const silentRouter: ResolveDeps['router'] = {
   async *findProviders() {},
 }
 
-function peersOf({ host, executions }: NodeApiDeps): PeerView[] {
-  const views = new Map<string, PeerView>()
+async function peersOf({ host, executions }: NodeApiDeps): Promise<PeerView[]> {
+  const views = new Map<string, Omit<PeerView, 'offersExecution'>>()
   for (const { peer, addresses, transport, direction, connectedAt, latencyMs } of host.connections()) {
     const before = views.get(peer)
     views.set(peer, {
@@ -145,10 +145,15 @@ function peersOf({ host, executions }: NodeApiDeps): PeerView[] {
       direction: before?.direction ?? direction,
       connectedSeconds: Math.floor((Date.now() - connectedAt) / 1000),
       ...(latencyMs === undefined ? {} : { latencyMs }),
-      offersExecution: executions.offersExecution(peer),
     })
   }
-  return [...views.values()]
+  // Bounded by the connections that the host allows, and by the time that one question has.
+  return Promise.all(
+    [...views.values()].map(async view => ({
+      ...view,
+      offersExecution: await executions.offersExecution(view.peer),
+    })),
+  )
 }
 
 async function viewOf({ store }: NodeApiDeps, summary: ReleaseSummary): Promise<ReleaseView> {

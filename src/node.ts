@@ -28,7 +28,7 @@ import { StagingArea, stagingRoot } from './execution/staging.ts'
 import { WasmRuntime } from './execution/wasm-runtime.ts'
 import { createExecutionApi } from './execution-api.ts'
 import { accept, prove } from './flows/accept.ts'
-import { announce, withdraw } from './flows/announce.ts'
+import { announce, ensureAnnounced, withdraw } from './flows/announce.ts'
 import { collect } from './flows/collect.ts'
 import { acceptDelegated, answerOffer, type ExecuteDeps } from './flows/execute.ts'
 import { type FetchDeps, fetchRelease, writeContent } from './flows/fetch.ts'
@@ -247,7 +247,7 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
       }
     },
     writeResult: (root, out, { signal, force }) => writeContent({ store }, root, out, { signal, force }),
-    offersExecution: () => false,
+    offersExecution: peer => delegations.askWhetherOffers(peer),
   })
   const api = createNodeApi({
     version: catalogVersion,
@@ -278,6 +278,21 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
         isReferenced: root => results.has(root) || catalogue.releasesByRoot(root).length > 0,
       })
       if (removed > 0) log.info({ removed }, 'contents that nothing refers to were removed')
+    },
+  }
+  /** What is held is announced, whatever a crash has cut short; in the background. */
+  const catchingUp: Service = {
+    async start() {
+      const ensureAll = async () => {
+        for await (const { root, complete } of store.roots())
+          for (const { id } of complete ? catalogue.releasesByRoot(root) : []) {
+            const release = await catalogue.release(id)
+            if (release !== undefined) await ensureAnnounced({ announcer }, release)
+          }
+      }
+      ensureAll().catch((error: unknown) =>
+        log.warn({ error: String(error) }, 'not all that is held could be announced'),
+      )
     },
   }
   let renewal: NodeJS.Timeout | undefined
@@ -328,6 +343,7 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     router,
     knownPeers,
     announcer,
+    catchingUp,
     sync,
     delegations,
     renewing,

@@ -4,6 +4,7 @@
 // Parties   the requester opens a stream and asks one question; the executing node answers. Who asks is proved
 //           by the connection: an execution is seen, followed and cancelled only by the peer that submitted it.
 // Questions frames (network/frames.ts) of at most 256 KiB:
+//   { op: 'about' }                  → { offers }: does this node run anything for others?
 //   { op: 'offer', runtime, demand }   → { fits, reason?, queued, running }: would you run this?
 //   { op: 'submit', id, release, args, env, runSeconds, input }, then `input` raw bytes (at most 16 MiB)
 //                                      → { view } | { error }; the same id from the same peer again gives its view
@@ -68,6 +69,7 @@ export const submitSchema = z.strictObject({
 })
 
 export const questionSchema = z.discriminatedUnion('op', [
+  z.strictObject({ op: z.literal('about') }),
   z.strictObject({ op: z.literal('offer'), runtime: text(64), demand: demandSchema }),
   submitSchema,
   z.strictObject({ op: z.literal('view'), id: executionId }),

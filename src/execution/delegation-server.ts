@@ -99,6 +99,8 @@ export class DelegationServer {
     signal: AbortSignal,
   ): Promise<Message> {
     switch (question.op) {
+      case 'about':
+        return { offers: this.#deps.offers }
       case 'offer':
         return { ...(await this.#deps.offer(question)) }
       case 'submit':

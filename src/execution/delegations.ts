@@ -73,6 +73,17 @@ export class Delegations {
     await Promise.allSettled([...this.#live.values()].map(live => live.following))
   }
 
+  /** Whether a peer runs anything for others; false also where it does not say. */
+  async askWhetherOffers(peer: string): Promise<boolean> {
+    try {
+      const answer = await ask(this.#host, peer, { op: 'about' }, AbortSignal.timeout(this.#options.offerMs))
+      return answer['offers'] === true
+    } catch (error) {
+      this.#log.debug({ peer, error: String(error) }, 'a peer did not say whether it offers execution')
+      return false
+    }
+  }
+
   /** Whether a peer would run it; undefined when it does not answer in time. */
   async askOffer(
     peer: string,

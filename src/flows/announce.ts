@@ -8,17 +8,30 @@ type Announcement =
   | { readonly kind: 'provide'; readonly cid: string }
 
 export interface AnnounceDeps {
-  readonly announcer: { add(item: Announcement): Promise<void>; remove(item: Announcement): Promise<void> }
+  readonly announcer: {
+    add(item: Announcement): Promise<void>
+    ensure(item: Announcement): Promise<void>
+    remove(item: Announcement): Promise<void>
+  }
 }
 
-export async function announce({ announcer }: AnnounceDeps, { id, statement }: Release): Promise<void> {
-  const { publisher, name, root } = statement
-  await Promise.all([
-    announcer.add({ kind: 'record', key: { kind: 'release', id } }),
-    announcer.add({ kind: 'record', key: { kind: 'head', publisher, name } }),
-    announcer.add({ kind: 'provide', cid: root }),
-    announcer.add({ kind: 'provide', cid: nameTopic(name) }),
-  ])
+/** Durable when it resolves, and told at once, also what was told before: a head may have changed. */
+export async function announce({ announcer }: AnnounceDeps, release: Release): Promise<void> {
+  await Promise.all(announcementsOf(release).map(item => announcer.add(item)))
+}
+
+/** For what is held and should have been announced: what a crash kept out of the queue is put there. */
+export async function ensureAnnounced({ announcer }: AnnounceDeps, release: Release): Promise<void> {
+  for (const item of announcementsOf(release)) await announcer.ensure(item)
+}
+
+function announcementsOf({ id, statement: { publisher, name, root } }: Release): readonly Announcement[] {
+  return [
+    { kind: 'record', key: { kind: 'release', id } },
+    { kind: 'record', key: { kind: 'head', publisher, name } },
+    { kind: 'provide', cid: root },
+    { kind: 'provide', cid: nameTopic(name) },
+  ]
 }
 
 /** The head and the name stay announced while this node holds another release of the name. */

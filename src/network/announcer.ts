@@ -123,6 +123,11 @@ export class Announcer implements Service {
     this.#fill()
   }
 
+  /** Adds what is not in the queue, and leaves the rest to its time. */
+  async ensure(announcement: Announcement): Promise<void> {
+    if ((await this.#read(nameOf(announcement))) === undefined) await this.add(announcement)
+  }
+
   /** Forgets the item; what peers hold of it expires there. Durable when it resolves. */
   async remove(announcement: Announcement): Promise<void> {
     const name = nameOf(announcement)

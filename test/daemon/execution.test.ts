@@ -62,6 +62,9 @@ describe('executing', () => {
       'b c',
     )
     expect([code, stdout, stderr.includes('complaint')]).toEqual([7, "['a', 'b c'] plain packaged \n", true])
+    const [peer] = (await asked.json<{ peers: { peer: string; offersExecution: boolean }[] }>('peers')).peers
+    expect(peer).toMatchObject({ peer: worker.peerId, offersExecution: true })
+    expect((await worker.client.peers())[0]?.offersExecution).toBe(false)
     const executions = (await asked.json<{ executions: ExecutionView[] }>('executions')).executions
     expect(executions.at(-1)).toMatchObject({
       name: 'echo',

@@ -51,6 +51,25 @@ describe('Announcer', () => {
     expect(announcer.state()).toEqual({ waiting: 0, failing: 0, announced: 2 })
   })
 
+  test('ensures that something is in the queue without telling again what was told', async () => {
+    const { routers } = network(2)
+    let told = 0
+    const counting = {
+      ...routers[0],
+      provide: async () => ++told,
+      unprovide: async () => undefined,
+      putRecord: async () => 1,
+    }
+    const announcer = makeAnnouncer(counting)
+    await announcer.start()
+    await announcer.ensure(provide)
+    await until(() => announcer.state().announced === 1)
+    await announcer.ensure(provide)
+    await announcer.ensure(head)
+    await until(() => announcer.state().announced === 2)
+    expect(told).toBe(1)
+  })
+
   test('keeps what nobody heard over a restart, and tells it when a peer comes', async () => {
     const { routing, routers } = network(1)
     const records = new MemoryKeyValue()
