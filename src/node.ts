@@ -27,7 +27,7 @@ import { defaultSandboxOptions, Sandbox } from './execution/sandbox.ts'
 import { StagingArea, stagingRoot } from './execution/staging.ts'
 import { WasmRuntime } from './execution/wasm-runtime.ts'
 import { createExecutionApi } from './execution-api.ts'
-import { accept, prove } from './flows/accept.ts'
+import { accept, isRelease, prove } from './flows/accept.ts'
 import { announce, ensureAnnounced, withdraw } from './flows/announce.ts'
 import { collect } from './flows/collect.ts'
 import { acceptDelegated, answerOffer, type ExecuteDeps } from './flows/execute.ts'
@@ -144,6 +144,7 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     store,
     seal: statement => sealStatement(statement, signer),
     catalogue,
+    recall: id => recallRelease(id),
     announce: announceRelease,
     exclusively: (name, work) => turns.take(name, work),
   }
@@ -186,6 +187,12 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     offers: config.execution.offer,
     log,
   })
+
+  async function recallRelease(id: string) {
+    const bytes = await catalogue.forgottenBytes(id)
+    const envelope = bytes === undefined ? undefined : await prove(proving, bytes)
+    return envelope !== undefined && isRelease(envelope) ? envelope : undefined
+  }
 
   async function stagePackage(spec: ExecutionSpec, options: CallOptions) {
     const release = await resolve(resolving, spec.release, options)

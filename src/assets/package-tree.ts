@@ -109,7 +109,7 @@ async function scanDirectory(root: string, options: CallOptions): Promise<Packag
     throw invalid(
       root,
       'holds no manifest',
-      `Write one of ${manifestFileNames.join(', ')}; "catalog new" makes one.`,
+      `Write one of ${manifestFileNames.join(', ')}; "catalog validate" checks it.`,
     )
   if (found.length > 1)
     throw invalid(root, `holds ${found.map(item => item.name).join(' and ')}`, 'Keep exactly one manifest.')

@@ -16,6 +16,7 @@ import { basename, dirname, join } from 'node:path'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { ContentIndex } from './content-index.ts'
+import { makeDirectory } from './make-directory.ts'
 import { fillTree } from './write-tree/fill.ts'
 import { planTree, type ReadStream } from './write-tree/plan.ts'
 
@@ -70,7 +71,7 @@ async function writeBeside(
   options: WriteTreeOptions,
 ): Promise<WrittenTree> {
   const parent = dirname(out)
-  await mkdir(parent, { recursive: true })
+  await makeDirectory(parent)
   const partial = join(parent, partialName(basename(out), options.marker))
   await makePartial(partial)
   try {
@@ -90,7 +91,15 @@ async function makePartial(partial: string): Promise<void> {
   try {
     await mkdir(partial, { mode: 0o700 })
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR')
+      throw new CatalogError(
+        'no-such-path',
+        `No directory can be made at ${partial}. Give another place.`,
+        { path: partial },
+        error,
+      )
+    if (code !== 'EEXIST') throw error
     const status = await lstat(partial)
     if (!status.isDirectory() || (process.geteuid !== undefined && status.uid !== process.geteuid()))
       throw new CatalogError(

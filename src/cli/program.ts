@@ -26,7 +26,7 @@ export async function runCommandLine(args: readonly string[], carriers: Carriers
     code = await runCommand(command, operands, options, carriers)
   })
   try {
-    failure.execute = args.find(arg => !arg.startsWith('-')) === 'execute'
+    failure.execute = commandOf(args) === 'execute'
     await program.parseAsync(args, { from: 'user' })
     process.exitCode = code ?? 0
   } catch (thrown) {
@@ -39,6 +39,11 @@ export async function runCommandLine(args: readonly string[], carriers: Carriers
     process.stderr.write(`${text}\n`)
     process.exitCode = exitCodeOf(error, failure.execute)
   }
+}
+
+/** The command's name, before anything is parsed: behind the options, one of which takes a value. */
+function commandOf(args: readonly string[]): string | undefined {
+  return args.find((arg, at) => !arg.startsWith('-') && args[at - 1] !== '--home')
 }
 
 /** A payload's exit code may be any: `execute` keeps one for itself. */

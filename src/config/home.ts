@@ -1,8 +1,9 @@
 // A node's home directory: where it is, what lies in it, and the checks before anything in it is believed.
 // One daemon per home is home-lock.ts; what config.yaml says is config.ts.
-import { chmod, lstat, mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { chmod, lstat, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { homedir, userInfo } from 'node:os'
 import { join, resolve } from 'node:path'
+import { makeDirectory } from '../assets/make-directory.ts'
 import { CatalogError } from '../base/errors.ts'
 
 /** What lies in a home, as absolute paths. */
@@ -25,6 +26,12 @@ export function homeOf(
   flags: { readonly home?: string | undefined },
   env: Readonly<Record<string, string | undefined>>,
 ): string {
+  // An unset variable in a script (`--home "$DIR"`) must not mean the user's own node.
+  if (flags.home === '')
+    throw new CatalogError(
+      'invalid-request',
+      'The --home option is empty. Name a directory, or leave it out.',
+    )
   const named = flags.home ?? env['CATALOG_HOME']
   if (named !== undefined && named !== '') return resolve(named)
   return join(env['HOME'] || homedir(), '.local', 'share', 'catalog')
@@ -82,7 +89,7 @@ export async function createHome(dir: string): Promise<HomePaths> {
       `The home ${paths.home} is initialised already; nothing was changed. Run \`catalog daemon${homeFlag(paths.home)}\`, or name another with --home.`,
       { home: paths.home },
     )
-  await mkdir(paths.home, { recursive: true, mode: 0o700 })
+  await makeDirectory(paths.home, 0o700)
   await checkOwner(paths.home)
   const ours = new Set([...Object.values(paths), `${paths.version}.new`])
   const foreign = (await readdir(paths.home)).find(name => !ours.has(join(paths.home, name)))
@@ -92,8 +99,7 @@ export async function createHome(dir: string): Promise<HomePaths> {
       `Cannot make a home at ${paths.home}: the directory has other things in it (${foreign}). Name an empty or new directory.`,
       { home: paths.home },
     )
-  for (const part of [paths.keys, paths.store, paths.content])
-    await mkdir(part, { recursive: true, mode: 0o700 })
+  for (const part of [paths.keys, paths.store, paths.content]) await makeDirectory(part, 0o700)
   return paths
 }
 

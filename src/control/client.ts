@@ -227,6 +227,14 @@ export class ControlClient {
           { socket: path },
           error,
         )
+      case 'EINVAL':
+      case 'ENAMETOOLONG':
+        return new CatalogError(
+          'socket-path-too-long',
+          `The path of the control socket ${path} is too long for a socket. Name a shorter home with --home (a symbolic link to the long one will do).`,
+          { path },
+          error,
+        )
       case 'EAGAIN':
         return new CatalogError('busy', `The daemon at ${path} has too many clients. Try again.`, {}, error)
       default:

@@ -9,17 +9,14 @@ import { CatalogError, toCatalogError } from '../base/errors.ts'
 import type { KeyValue } from '../base/key-value.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
-import {
-  Allocations,
-  type Ceiling,
-  machineCeiling,
-  overCeiling,
-  type Shares,
-} from './executor/allocations.ts'
-import { type Followed, OutputLog } from './executor/output-log.ts'
+import { Admission, type Fits } from './executor/admission.ts'
+import { type Ceiling, machineCeiling, type Shares } from './executor/allocations.ts'
+import { type Ending, LiveExecution } from './executor/live.ts'
+import { type Followed, keptOutput } from './executor/output-log.ts'
 import { perform, type RecordChange } from './executor/perform.ts'
 import { ExecutionRecords } from './executor/records.ts'
-import { type Priority, WaitingLine } from './executor/waiting-line.ts'
+import { Schedule } from './executor/schedule.ts'
+import type { Priority } from './executor/waiting-line.ts'
 import type { LimitName, OutputStream, RunLimits, RunOutcome, Runtime } from './runtime.ts'
 
 export type ExecutionState =
@@ -120,41 +117,21 @@ export const defaultExecutorOptions = (): ExecutorOptions => ({
   keptRecords: 10_000,
 })
 
-/** How a live execution is to end when its signal fires. */
-interface Ending {
-  readonly state: 'cancelled' | 'timed-out' | 'lost'
-  readonly reason: string
-}
-
-interface Live {
-  readonly spec: ExecutionSpec
-  readonly priority: Priority
-  readonly since: number
-  readonly controller: AbortController
-  readonly output: OutputLog<ExecutionState>
-  readonly ended: PromiseWithResolvers<void>
-  readonly timers: NodeJS.Timeout[]
-  ending: Ending | undefined
-}
-
-type Fits = { readonly fits: true } | { readonly fits: false; readonly reason: string }
-
 export class Executor {
   readonly #deps: ExecutorDeps
   readonly #options: ExecutorOptions
   readonly #records: ExecutionRecords
-  readonly #allocations: Allocations
-  readonly #line = new WaitingLine<Live>()
-  readonly #live = new Map<string, Live>()
-  readonly #running = new Set<Live>()
+  readonly #admission: Admission
+  readonly #schedule: Schedule
+  readonly #live = new Map<string, LiveExecution>()
   #stopping = false
-  #pumpTimer: NodeJS.Timeout | undefined
 
   constructor(deps: ExecutorDeps, options: ExecutorOptions = defaultExecutorOptions()) {
     this.#deps = deps
     this.#options = options
     this.#records = new ExecutionRecords(deps.records, options.keptRecords)
-    this.#allocations = new Allocations(options.ceiling)
+    this.#admission = new Admission(deps.runtimes, options)
+    this.#schedule = new Schedule(options, live => void this.#run(live))
   }
 
   /** Loads the records; what an earlier daemon did not finish is lost. */
@@ -173,7 +150,7 @@ export class Executor {
   /** Ends everything; within 3 s. */
   async stop(): Promise<void> {
     this.#stopping = true
-    clearTimeout(this.#pumpTimer)
+    this.#schedule.stop()
     const ended = [...this.#live.values()].map(live => {
       this.#end(live, { state: 'lost', reason: 'the daemon was stopped' })
       return live.ended.promise
@@ -193,25 +170,12 @@ export class Executor {
    * @throws CatalogError `daemon-stopping`, `invalid-request`, `runtime-unavailable`, `sandbox-unavailable`, `exceeds-ceiling`, `busy`
    */
   async submit(spec: ExecutionSpec): Promise<ExecutionRecord> {
-    const what = `${spec.name}@${spec.version}`
-    await this.#requireRuntime(spec.runtime, what)
+    await this.#admission.requireRuntime(spec)
     // From here to the record in memory nothing waits, so two submissions cannot take one place.
-    if (this.#stopping)
-      throw new CatalogError('daemon-stopping', `Cannot execute ${what}: the node is stopping.`)
-    if (!/^[A-Za-z0-9_-]{1,64}$/.test(spec.id) || this.#records.get(spec.id) !== undefined)
-      throw new CatalogError('invalid-request', `Cannot execute ${what}: ${spec.id} is no new execution id.`)
-    const over = overCeiling(spec.limits, this.#options.ceiling)
-    if (over !== undefined)
-      throw new CatalogError(
-        'exceeds-ceiling',
-        `Cannot execute ${what} here: ${over}. Ask another node, or raise the ceiling in its configuration.`,
-        { demand: over },
-      )
-    if (this.#waiting >= this.#options.queueLength)
-      throw new CatalogError(
-        'busy',
-        `Cannot execute ${what} now: ${this.#waiting} executions are waiting. Try again later.`,
-      )
+    this.#admission.requirePlace(spec, {
+      ...this.#queue,
+      idTaken: this.#records.get(spec.id) !== undefined,
+    })
     return this.#admit(spec)
   }
 
@@ -246,12 +210,8 @@ export class Executor {
     const live = this.#live.get(id)
     if (live !== undefined) return yield* live.output.follow(options.signal)
     const outputs = await this.logs(id)
-    for (const stream of ['stdout', 'stderr'] as const) {
-      const bytes = outputs[stream]
-      if (bytes.length > 0) yield { stream, bytes }
-      const written = record[`${stream}Bytes`] ?? bytes.length
-      if (written > bytes.length) yield { stream, lost: written - bytes.length }
-    }
+    yield* keptOutput('stdout', outputs.stdout, record.stdoutBytes)
+    yield* keptOutput('stderr', outputs.stderr, record.stderrBytes)
     yield { state: record.state }
   }
 
@@ -268,14 +228,8 @@ export class Executor {
   }
 
   /** Whether such a demand could be run here at all, now or after a wait: what an offer to another node says. */
-  async canRun(demand: RunLimits, runtime: string): Promise<Fits> {
-    const over = overCeiling(demand, this.#options.ceiling)
-    if (over !== undefined) return { fits: false, reason: over }
-    if (this.#stopping) return { fits: false, reason: 'the node is stopping' }
-    if (this.#waiting >= this.#options.queueLength) return { fits: false, reason: 'the queue is full' }
-    const probe = await this.#runtime(runtime)?.probe()
-    if (probe === undefined) return { fits: false, reason: `there is no runtime ${runtime}` }
-    return probe.ok ? { fits: true } : { fits: false, reason: probe.reason }
+  canRun(demand: RunLimits, runtime: string): Promise<Fits> {
+    return this.#admission.canRun(demand, runtime, this.#queue)
   }
 
   load(): {
@@ -285,38 +239,21 @@ export class Executor {
     readonly ceiling: Ceiling
   } {
     return {
-      queued: this.#waiting,
-      running: this.#running.size,
-      allocated: this.#allocations.held,
+      queued: this.#queue.waiting,
+      running: this.#schedule.running,
+      allocated: this.#schedule.allocated,
       ceiling: this.#options.ceiling,
     }
   }
 
   /** The names of the runtimes that can run here now. */
-  async runtimes(): Promise<string[]> {
-    const names: string[] = []
-    for (const runtime of this.#deps.runtimes) if ((await runtime.probe()).ok) names.push(runtime.name)
-    return names
+  runtimes(): Promise<string[]> {
+    return this.#admission.available()
   }
 
-  /** In line, or on the way into it. */
-  get #waiting(): number {
-    return this.#live.size - this.#running.size
-  }
-
-  #runtime(name: string): Runtime | undefined {
-    return this.#deps.runtimes.find(runtime => runtime.name === name)
-  }
-
-  async #requireRuntime(name: string, what: string): Promise<void> {
-    const probe = await this.#runtime(name)?.probe()
-    if (probe?.ok === true) return
-    const reason = probe?.reason ?? 'it has no such runtime'
-    const code = reason.startsWith('no sandbox') ? 'sandbox-unavailable' : 'runtime-unavailable'
-    throw new CatalogError(code, `This node cannot run ${what} (${name}): ${reason}.`, {
-      runtime: name,
-      reason,
-    })
+  /** Waiting: in line, or on the way into it. */
+  get #queue(): { readonly stopping: boolean; readonly waiting: number } {
+    return { stopping: this.#stopping, waiting: this.#live.size - this.#schedule.running }
   }
 
   #require(id: string): ExecutionRecord {
@@ -327,91 +264,40 @@ export class Executor {
   }
 
   async #admit(spec: ExecutionSpec): Promise<ExecutionRecord> {
-    const { cpuCores, memoryMb, storageMb, runSeconds } = spec.limits
-    const live: Live = {
-      spec,
-      priority: spec.priority,
-      since: Date.now(),
-      controller: new AbortController(),
-      output: new OutputLog(this.#options.keptOutputBytes),
-      ended: Promise.withResolvers(),
-      timers: [],
-      ending: undefined,
-    }
-    const record: ExecutionRecord = {
-      id: spec.id,
-      release: spec.release,
-      name: spec.name,
-      version: spec.version,
-      runtime: spec.runtime,
-      requester: spec.requester,
-      state: 'queued',
-      allocated: { cpuCores, memoryMb, storageMb, runSeconds },
-      createdAt: new Date(live.since).toISOString(),
-    }
+    const live = new LiveExecution(spec, this.#options.keptOutputBytes)
     this.#live.set(spec.id, live)
     live.output.state('queued')
     try {
-      await this.#records.put(record)
+      await this.#records.put(live.queuedRecord())
     } catch (error) {
       this.#live.delete(spec.id)
       throw error
     }
-    this.#line.add(live)
+    this.#schedule.add(live)
     if (live.ending !== undefined || this.#stopping)
       this.#end(live, { state: 'lost', reason: 'the daemon was stopped' })
-    this.#limitTime(live, spec.queueSeconds, 'it waited in the queue for its whole time', () =>
-      this.#waits(live),
+    live.after(spec.queueSeconds, () => {
+      if (this.#records.get(spec.id)?.state === 'queued')
+        this.#end(live, { state: 'timed-out', reason: 'it waited in the queue for its whole time' })
+    })
+    live.after(spec.totalSeconds, () =>
+      this.#end(live, { state: 'timed-out', reason: 'its total time was over' }),
     )
-    this.#limitTime(live, spec.totalSeconds, 'its total time was over', () => true)
-    this.#pump()
+    this.#schedule.pump()
     return this.#require(spec.id)
   }
 
-  #waits(live: Live): boolean {
-    return this.#records.get(live.spec.id)?.state === 'queued'
-  }
-
-  #limitTime(live: Live, seconds: number, reason: string, applies: () => boolean): void {
-    // Node.js fires a timer of more than 2^31 ms at once.
-    const timeoutMs = Math.min(seconds * 1000, 2 ** 31 - 1)
-    live.timers.push(
-      setTimeout(() => {
-        if (applies()) this.#end(live, { state: 'timed-out', reason })
-      }, timeoutMs),
-    )
-  }
-
-  /** Starts whatever fits now; looks again while something waits, because waiting changes the order. */
-  #pump(): void {
-    clearTimeout(this.#pumpTimer)
-    if (this.#stopping) return
-    while (this.#running.size < this.#options.running) {
-      const next = this.#line.next(Date.now(), live => this.#mayStart(live))
-      if (next === undefined) break
-      this.#allocations.take(next.spec.id, next.spec.limits)
-      this.#running.add(next)
-      void this.#run(next)
-    }
-    if (this.#line.length > 0) this.#pumpTimer = setTimeout(() => this.#pump(), 1_000)
-  }
-
-  #mayStart({ spec }: Live): boolean {
-    const same = [...this.#running].filter(({ spec: other }) => other.name === spec.name).length
-    return same < (spec.maxConcurrent ?? Number.POSITIVE_INFINITY) && this.#allocations.fits(spec.limits)
-  }
-
-  #end(live: Live, ending: Ending): void {
+  #end(live: LiveExecution, ending: Ending): void {
     live.ending ??= ending
     live.output.hurry()
-    if (this.#line.remove(live)) void this.#finish(live, live.ending)
+    if (this.#schedule.withdraw(live)) void this.#finish(live, live.ending)
     else live.controller.abort(new CatalogError('cancelled', `Execution ${live.spec.id}: ${ending.reason}.`))
   }
 
-  async #run(live: Live): Promise<void> {
+  async #run(live: LiveExecution): Promise<void> {
     let result: RecordChange
     try {
-      result = await perform(live.spec, this.#runtime(live.spec.runtime) as Runtime, this.#deps, {
+      result = await perform(live.spec, this.#admission.runtime(live.spec.runtime) as Runtime, this.#deps, {
         signal: live.controller.signal,
         advance: change => this.#advance(live, change),
         onOutput: (stream, bytes) => live.output.append(stream, bytes),
@@ -423,15 +309,15 @@ export class Executor {
     await this.#finish(live, result)
   }
 
-  async #advance(live: Live, change: RecordChange): Promise<void> {
+  async #advance(live: LiveExecution, change: RecordChange): Promise<void> {
     const record = { ...this.#require(live.spec.id), ...change }
     live.output.state(record.state)
     await this.#records.put(record)
   }
 
-  async #finish(live: Live, result: RecordChange): Promise<void> {
+  async #finish(live: LiveExecution, result: RecordChange): Promise<void> {
     const { id } = live.spec
-    for (const timer of live.timers) clearTimeout(timer)
+    live.clearTimers()
     const stdout = live.output.kept('stdout')
     const stderr = live.output.kept('stderr')
     const record: ExecutionRecord = {
@@ -443,8 +329,7 @@ export class Executor {
       stdoutTruncated: stdout.total > stdout.bytes.length,
       stderrTruncated: stderr.total > stderr.bytes.length,
     }
-    this.#allocations.release(id)
-    this.#running.delete(live)
+    this.#schedule.release(live)
     try {
       await this.#records.put(record, { stdout: stdout.bytes, stderr: stderr.bytes })
     } catch (error) {
@@ -455,6 +340,6 @@ export class Executor {
     live.output.end()
     this.#live.delete(id)
     live.ended.resolve()
-    this.#pump()
+    this.#schedule.pump()
   }
 }

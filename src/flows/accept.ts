@@ -72,7 +72,7 @@ function checkManifest(envelope: Envelope<ReleaseStatement>): void {
     throw refused(envelope, `its manifest is of ${metadata.name}@${metadata.version}`)
 }
 
-const isRelease = (envelope: Verified<Envelope>): envelope is Verified<Envelope<ReleaseStatement>> =>
+export const isRelease = (envelope: Verified<Envelope>): envelope is Verified<Envelope<ReleaseStatement>> =>
   envelope.statement.type === 'release'
 const isHead = (envelope: Verified<Envelope>): envelope is Verified<Envelope<HeadStatement>> =>
   envelope.statement.type === 'head'

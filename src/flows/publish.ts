@@ -40,7 +40,10 @@ export interface PublishDeps {
     head(publisher: string, name: string): Promise<Head | undefined>
     addRelease(envelope: Verified<Envelope<ReleaseStatement>>): Promise<unknown>
     addHead(envelope: Verified<Envelope<HeadStatement>>): Promise<unknown>
+    restore(envelope: Verified<Envelope<ReleaseStatement>>): Promise<void>
   }
+  /** A release of this publisher that was removed from this node, as it was signed. */
+  readonly recall: (id: string) => Promise<Verified<Release> | undefined>
   /** Makes it durable that the release, its head and its content are to be announced. */
   readonly announce: (release: Release) => Promise<void>
   /** Runs alone among all that changes the same name's head. */
@@ -110,17 +113,24 @@ async function ensureReleased(
   if (existing !== undefined && existing.root !== root)
     throw versionExists(name, version, existing.id, 'is already published with other content')
   const listed = head?.statement.versions.find(each => each.version === version)
-  if (existing === undefined && listed !== undefined)
-    throw versionExists(name, version, listed.id, 'was published before and removed from this node')
+  const recalled = existing === undefined && listed !== undefined ? await deps.recall(listed.id) : undefined
+  if (existing === undefined && listed !== undefined && recalled?.statement.root !== root)
+    throw versionExists(
+      name,
+      version,
+      listed.id,
+      'was published before with other content and removed from this node',
+    )
   // Signed before anything is visible: what cannot be signed must leave nothing behind.
   const known = existing === undefined ? undefined : await deps.catalogue.release(existing.id)
-  const created = known === undefined ? await signRelease(deps, tree, index, root) : undefined
+  const created = known === undefined ? (recalled ?? (await signRelease(deps, tree, index, root))) : undefined
   const release = (known ?? created) as Release
   const next = listed === undefined ? await signHead(deps, release, head) : undefined
   await writer.commit(index)
-  if (created !== undefined) await deps.catalogue.addRelease(created)
+  if (recalled !== undefined) await deps.catalogue.restore(recalled)
+  else if (created !== undefined) await deps.catalogue.addRelease(created)
   if (next !== undefined) await deps.catalogue.addHead(next)
-  return { release, created: created !== undefined }
+  return { release, created: created !== undefined && recalled === undefined }
 }
 
 const versionExists = (name: string, version: string, id: string, why: string) =>

@@ -7,7 +7,9 @@
 //   release-summary/<id>             its summary, JSON (release-summary.ts): what `start` reads
 //   head/<publisher>/<name>          envelope of the current head
 //   head-summary/<publisher>/<name>  { id, sequence, bytes }, JSON
-//   forgotten/<id>                   empty: a release that was removed here and is not to come back by itself
+//   forgotten/<id>                   a release that was removed here and is not to come back by itself: the envelope of
+//                                    this node's own publisher, so that publishing the same again can be the same
+//                                    release; empty for any other
 //   equivocation/<publisher>/<name>  the first proof against the publisher: CBOR { kept, refused }, two envelopes
 import {
   decodeEnvelope,
@@ -19,7 +21,7 @@ import type { Verified } from '../assets/stage.ts'
 import { decodeCbor, encodeCbor } from '../base/cbor.ts'
 import type { CidText } from '../base/cid.ts'
 import { CatalogError } from '../base/errors.ts'
-import type { KeyValue } from '../base/key-value.ts'
+import type { KeyValue, KeyValueWrite } from '../base/key-value.ts'
 import type { Log } from '../base/log.ts'
 import { checkSuccession, type HeadEntry } from './head-rules.ts'
 import {
@@ -64,6 +66,7 @@ export class Catalogue {
   readonly #records: KeyValue
   readonly #log: Log
   readonly #quota: Quota
+  readonly #ownPublisher: string | undefined
   readonly #releases = new ReleaseTable()
   /** By publisher/name, and the publishers that have a head of a name. */
   readonly #heads = new Map<string, HeadEntry>()
@@ -83,6 +86,7 @@ export class Catalogue {
     this.#log = deps.log
     const { ownPublisher, ...quota } = { ...defaultCatalogueOptions, ...options }
     this.#quota = new Quota(quota, ownPublisher)
+    this.#ownPublisher = ownPublisher
   }
 
   /** Reads every summary: under a second for 100,000. */
@@ -116,27 +120,43 @@ export class Catalogue {
    * @throws CatalogError `quota-exceeded`, and what the disk throws
    */
   addRelease(envelope: Verified<ReleaseEnvelope>): Promise<'added' | 'known' | 'forgotten'> {
-    const { id, statement, bytes } = envelope
+    const { id } = envelope
     return this.#turns.take(id, async () => {
       if (this.#releases.get(id) !== undefined) return 'known'
       if (this.#forgotten.has(id)) return 'forgotten'
-      const { publisher, name } = statement
-      this.#quota.reserve(publisher, 1, bytes.byteLength)
-      const summary = summaryOf(envelope)
-      try {
-        await this.#records.batch([
-          { type: 'put', key: `release/${id}`, value: bytes },
-          { type: 'put', key: `release-summary/${id}`, value: encodeSummary(summary) },
-        ])
-      } catch (error) {
-        this.#quota.count(publisher, -1, -bytes.byteLength)
-        throw error
-      }
-      this.#releases.add(entryOf(summary))
-      this.#digests.add(id)
-      this.#tell(this.#recordListeners, { kind: 'release', id, publisher, name })
+      await this.#admit(envelope)
       return 'added'
     })
+  }
+
+  /** Takes a forgotten release back in one step. @throws as `addRelease` */
+  restore(envelope: Verified<ReleaseEnvelope>): Promise<void> {
+    const { id } = envelope
+    return this.#turns.take(id, async () => {
+      if (this.#releases.get(id) !== undefined) return
+      await this.#admit(envelope, [{ type: 'delete', key: `forgotten/${id}` }])
+      this.#forgotten.delete(id)
+    })
+  }
+
+  async #admit(envelope: Verified<ReleaseEnvelope>, more: readonly KeyValueWrite[] = []): Promise<void> {
+    const { id, statement, bytes } = envelope
+    const { publisher, name } = statement
+    this.#quota.reserve(publisher, 1, bytes.byteLength)
+    const summary = summaryOf(envelope)
+    try {
+      await this.#records.batch([
+        { type: 'put', key: `release/${id}`, value: bytes },
+        { type: 'put', key: `release-summary/${id}`, value: encodeSummary(summary) },
+        ...more,
+      ])
+    } catch (error) {
+      this.#quota.count(publisher, -1, -bytes.byteLength)
+      throw error
+    }
+    this.#releases.add(entryOf(summary))
+    this.#digests.add(id)
+    this.#tell(this.#recordListeners, { kind: 'release', id, publisher, name })
   }
 
   /**
@@ -290,10 +310,12 @@ export class Catalogue {
     return this.#turns.take(id, async () => {
       const entry = this.#releases.get(id)
       if (entry === undefined) return false
+      const own =
+        entry.publisher === this.#ownPublisher ? await this.#records.get(`release/${id}`) : undefined
       await this.#records.batch([
         { type: 'delete', key: `release/${id}` },
         { type: 'delete', key: `release-summary/${id}` },
-        { type: 'put', key: `forgotten/${id}`, value: new Uint8Array(0) },
+        { type: 'put', key: `forgotten/${id}`, value: own ?? new Uint8Array(0) },
       ])
       this.#releases.remove(id)
       this.#forgotten.add(id)
@@ -301,6 +323,12 @@ export class Catalogue {
       this.#tell(this.#forgetListeners, entry)
       return true
     })
+  }
+
+  /** The envelope of a forgotten release of this node's own publisher, as it was signed. */
+  async forgottenBytes(id: CidText): Promise<Uint8Array | undefined> {
+    const bytes = this.#forgotten.has(id) ? await this.#records.get(`forgotten/${id}`) : undefined
+    return bytes === undefined || bytes.byteLength === 0 ? undefined : bytes
   }
 
   isForgotten(id: CidText): boolean {

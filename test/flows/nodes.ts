@@ -14,7 +14,7 @@ import { MemoryRouting } from '../../src/network/memory-router.ts'
 import { Catalogue } from '../../src/registry/catalogue.ts'
 import { Turns } from '../../src/registry/turns.ts'
 import { MemoryContentStore } from '../../src/store/memory-content-store.ts'
-import { sealStatement } from '../../src/trust/envelope.ts'
+import { sealStatement, verifyEnvelope } from '../../src/trust/envelope.ts'
 import { generatePublisherKeys } from '../../src/trust/keys.ts'
 import { Signer } from '../../src/trust/signer.ts'
 import { Verifier } from '../../src/trust/verifier.ts'
@@ -24,12 +24,16 @@ export const networkName = 'test'
 export const newSigner = async () => new Signer({ keys: await generatePublisherKeys() })
 export const verifier = new Verifier()
 
-export const catalogueOf = () => new Catalogue({ records: new MemoryKeyValue(), log: silentLog })
+export const catalogueOf = (ownPublisher?: string) =>
+  new Catalogue(
+    { records: new MemoryKeyValue(), log: silentLog },
+    ownPublisher === undefined ? {} : { ownPublisher },
+  )
 
 /** A node that can publish with the signer's keys, resolve by asking its peers, accept and remove. */
 export function node(network: MemoryNetwork, signer: Signer, routing = new MemoryRouting()) {
   const host = network.createHost()
-  const catalogue = catalogueOf()
+  const catalogue = catalogueOf(signer.fingerprint)
   const store = new MemoryContentStore()
   const accepting = { network: networkName, now: Date.now, verifier, catalogue }
   const takes = (bytes: Uint8Array) => accept(accepting, bytes)
@@ -51,6 +55,10 @@ export function node(network: MemoryNetwork, signer: Signer, routing = new Memor
     store,
     seal: <S extends Statement>(statement: S) => sealStatement(statement, signer),
     catalogue,
+    recall: async id => {
+      const bytes = await catalogue.forgottenBytes(id)
+      return bytes === undefined ? undefined : verifyEnvelope(decodeEnvelope(bytes) as Release)
+    },
     announce: async ({ id }) => void announced.push(id),
     exclusively: (name, work) => turns.take(name, work),
   }

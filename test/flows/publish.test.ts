@@ -55,6 +55,7 @@ describe('publishing', () => {
         find: catalogue.find.bind(catalogue),
         head: catalogue.head.bind(catalogue),
         release: catalogue.release.bind(catalogue),
+        restore: catalogue.restore.bind(catalogue),
         addRelease: told('release', catalogue.addRelease.bind(catalogue)),
         addHead: told('head', catalogue.addHead.bind(catalogue)),
       }) as typeof catalogue,
@@ -97,16 +98,19 @@ describe('publishing', () => {
     expect(await visible(alice)).toEqual(before)
   })
 
-  it('a version that was removed here is not published anew: a version never changes', async () => {
+  it('a version that was removed here comes back as the same release, and never with other content', async () => {
     const alice = single()
     const path = await packageOf('gone', '1.0.0')
     const { release } = await alice.publish(path)
     await remove(alice.removing, release)
     const before = await visible(alice)
-    expect(await codeOf(alice.publish(path))).toBe('version-exists')
     await writeFile(join(path, 'file'), 'other')
     expect(await codeOf(alice.publish(path))).toBe('version-exists')
     expect(await visible(alice)).toEqual(before)
+    await rm(path, { recursive: true })
+    const again = await alice.publish(await packageOf('gone', '1.0.0'))
+    expect([again.release.id, again.created]).toEqual([release.id, false])
+    expect(await alice.store.state(release.statement.root)).toBe('complete')
     expect((await alice.publish(await packageOf('gone', '1.0.1'))).created).toBe(true)
   })
 
@@ -122,6 +126,7 @@ describe('publishing', () => {
         find: catalogue.find.bind(catalogue),
         head: catalogue.head.bind(catalogue),
         release: catalogue.release.bind(catalogue),
+        restore: catalogue.restore.bind(catalogue),
         addRelease: step === 'addRelease' ? crash : catalogue.addRelease.bind(catalogue),
         addHead:
           step === 'addHead' || step === 'after addRelease' ? crash : catalogue.addHead.bind(catalogue),

@@ -32,10 +32,10 @@ function passOutput(event: ExecutionEvent): void {
 }
 
 /** A payload's own code where it has one that says so; a limit or a loss is no code of the payload's. */
-function exitCodeOf({ state, exitCode }: ExecutionView): number {
+function exitCodeOf({ state, exitCode, limit }: ExecutionView): number {
   if (state === 'succeeded') return exitCode ?? 0
   if (state === 'cancelled') return 130
-  if (state === 'failed' && exitCode !== undefined && exitCode !== 0) return exitCode
+  if (state === 'failed' && limit === undefined && exitCode !== undefined && exitCode !== 0) return exitCode
   return ownFailure
 }
 
@@ -43,22 +43,27 @@ function exitCodeOf({ state, exitCode }: ExecutionView): number {
 function failureOf(view: ExecutionView): CatalogError | undefined {
   const { id, state, limit, exitCode, reason, error } = view
   const about = { id, state, ...(limit === undefined ? {} : { limit }) }
-  const why = typeof error?.['message'] === 'string' ? error['message'] : reason
+  const why = sentence(typeof error?.['message'] === 'string' ? error['message'] : reason)
   const next = `\`catalog executions ${id}\` shows its record.`
-  const say = (code: ConstructorParameters<typeof CatalogError>[0], message: string) =>
-    new CatalogError(code, `${message}${why === undefined ? '' : ` ${why}`} ${next}`, {
+  const say = (code: ConstructorParameters<typeof CatalogError>[0], message: string, because = '') =>
+    new CatalogError(code, `${message}${because === '' ? '' : ` ${because}`} ${next}`, {
       ...about,
       ...codeOf(error),
     })
   if (state === 'cancelled') return say('cancelled', `The execution ${id} was cancelled.`)
   if (state === 'timed-out')
     return say('timeout', `The execution ${id} took longer than its time limit and was ended.`)
-  if (state === 'lost') return say('execution-lost', `The execution ${id} was lost: its node is gone.`)
+  if (state === 'lost') return say('execution-lost', `The execution ${id} was lost: its node is gone.`, why)
   if (limit !== undefined)
     return say('exceeds-ceiling', `The execution ${id} was ended at its ${limit} limit.`)
   if (state === 'failed' && (exitCode === undefined || exitCode === 0))
-    return say('internal', `The execution ${id} failed.`)
+    return say('internal', `The execution ${id} failed.`, why)
   return undefined
+}
+
+function sentence(text = ''): string {
+  const begun = `${text.charAt(0).toUpperCase()}${text.slice(1)}`
+  return begun === '' || /[.!?]$/.test(begun) ? begun : `${begun}.`
 }
 
 /** The executing node's own code says more than ours. */

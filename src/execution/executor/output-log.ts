@@ -25,6 +25,16 @@ export interface Kept {
   readonly total: number
 }
 
+/** What is kept of an output, then how much is not. */
+export function* keptOutput(
+  stream: OutputStream,
+  bytes: Uint8Array,
+  total: number = bytes.length,
+): Generator<Exclude<Followed<never>, { readonly state: never }>> {
+  if (bytes.length > 0) yield { stream, bytes }
+  if (total > bytes.length) yield { stream, lost: total - bytes.length }
+}
+
 export class OutputLog<State> {
   readonly #keepBytes: number
   readonly #kept: Record<OutputStream, { chunks: Uint8Array[]; length: number; total: number }> = {
@@ -89,8 +99,7 @@ export class OutputLog<State> {
     const last = this.#ended ? events.pop() : undefined
     for (const stream of ['stdout', 'stderr'] as const) {
       const { bytes, total } = this.kept(stream)
-      if (bytes.length > 0) events.push({ stream, bytes })
-      if (total > bytes.length) events.push({ stream, lost: total - bytes.length })
+      events.push(...keptOutput(stream, bytes, total))
     }
     if (last !== undefined) events.push(last)
     const follower: Follower<State> = { events, waitingBytes: 0, lagging: false, wake: () => undefined }
