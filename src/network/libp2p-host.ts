@@ -4,10 +4,9 @@
 // On the wire the protocol `/transfer/1` of the network `main` is `/catalog/main/transfer/1`, negotiated by
 // multistream-select. A peer belongs to the network when it answers `/catalog/<network>/member/1`: it opens with no
 // message, and the answering side closes. Others are disconnected after they are identified.
-import type { Connection, IdentifyResult, Libp2p, PeerId, Stream } from '@libp2p/interface'
-import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
-import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
-import { CatalogError, isCatalogError } from '../base/errors.ts'
+import type { Connection, Libp2p, Stream } from '@libp2p/interface'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { CatalogError } from '../base/errors.ts'
 import type { CallOptions, Service } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import { Libp2pByteStream } from './byte-stream.ts'
@@ -15,8 +14,12 @@ import { raceAbort, settleWithin, withTimeout } from './deadline.ts'
 import type { ByteStream, ConnectionView, Host, PeerText, ProtocolOptions, StreamHandler } from './host.ts'
 import { type NodeKey, parseNodeKey } from './identity.ts'
 import { InboundStreams } from './inbound-streams.ts'
+import { parseAddress, parsePeer } from './libp2p/addresses.ts'
+import { bestConnection, forgetPeers, viewOf } from './libp2p/connections.ts'
 import { type OpenDatastore, openDatastore } from './libp2p/datastore.ts'
-import { createNode, isQuic, type ServiceFactories } from './libp2p/node.ts'
+import { dialFailure, startFailure } from './libp2p/failures.ts'
+import { Membership, type PeerListener } from './libp2p/membership.ts'
+import { createNode, type ServiceFactories } from './libp2p/node.ts'
 
 export interface HostOptions {
   /** Multiaddrs to listen on. */
@@ -76,8 +79,7 @@ export class Libp2pHost implements Host, Service {
   readonly #options: HostOptions
   readonly #streams: InboundStreams
   readonly #services: ServiceFactories = {}
-  readonly #listeners = new Set<(peer: PeerText, change: 'connected' | 'disconnected') => void>()
-  readonly #members = new Set<PeerText>()
+  readonly #membership: Membership
   #node: Libp2p | undefined
   #sweeper: NodeJS.Timeout | undefined
   #datastore: OpenDatastore | undefined
@@ -93,6 +95,10 @@ export class Libp2pHost implements Host, Service {
       )
     this.peer = peerIdFromPrivateKey(parseNodeKey(deps.privateKey, 'The node key')).toString()
     this.#streams = new InboundStreams(deps.log)
+    this.#membership = new Membership(deps.log, {
+      network: this.#options.network,
+      protocol: this.#wire('/member/1'),
+    })
     this.handle('/member/1', async stream => stream.close(), { maxInboundPerPeer: 2, maxInbound: 64 })
   }
 
@@ -125,7 +131,9 @@ export class Libp2pHost implements Host, Service {
       await node.start()
       this.#node = node
       this.#sweeper = setInterval(() => {
-        this.#forgetPeers(node).catch(err => log.warn({ err }, 'old peers could not be forgotten'))
+        forgetPeers(node, this.#options.maxStoredPeers).catch(err =>
+          log.warn({ err }, 'old peers could not be forgotten'),
+        )
       }, sweepIntervalMs)
       this.#sweeper.unref()
     } catch (error) {
@@ -152,7 +160,7 @@ export class Libp2pHost implements Host, Service {
     if (!finished) this.#deps.log.warn({}, 'the network did not stop in time; leaving it behind')
     this.#node = undefined
     await settleWithin(this.#datastore?.close() ?? Promise.resolve(), 500)
-    this.#members.clear()
+    this.#membership.clear()
   }
 
   addresses(): string[] {
@@ -160,23 +168,11 @@ export class Libp2pHost implements Host, Service {
   }
 
   connections(): ConnectionView[] {
-    return (this.#node?.getConnections() ?? [])
-      .filter(connection => connection.status === 'open')
-      .map(connection => {
-        const latency = connection.rtt
-        return {
-          peer: connection.remotePeer.toString(),
-          addresses: [connection.remoteAddr.toString()],
-          transport: isQuic(connection.remoteAddr) ? 'quic' : 'tcp',
-          direction: connection.direction,
-          connectedAt: connection.timeline.open,
-          ...(latency === undefined ? {} : { latencyMs: latency }),
-        }
-      })
+    return (this.#node?.getConnections() ?? []).filter(connection => connection.status === 'open').map(viewOf)
   }
 
   isConnected(peer: PeerText): boolean {
-    return this.#members.has(peer)
+    return this.#membership.has(peer)
   }
 
   handle(protocol: string, handler: StreamHandler, options: ProtocolOptions): void {
@@ -193,8 +189,7 @@ export class Libp2pHost implements Host, Service {
     const signal = withTimeout(options.signal, this.#options.dialTimeoutMs)
     try {
       const id = parsePeer(peer)
-      const connection =
-        this.#bestConnection(node, id) ?? (await raceAbort(node.dial(id, { signal }), signal))
+      const connection = bestConnection(node, id) ?? (await raceAbort(node.dial(id, { signal }), signal))
       if (connection.streams.length >= this.#options.maxOutboundStreamsPerConnection)
         throw new CatalogError('busy', `Too many streams to ${peer} are open; finish some first.`)
       const stream = await raceAbort(this.#openStream(connection, protocol, signal), signal)
@@ -249,9 +244,8 @@ export class Libp2pHost implements Host, Service {
     })
   }
 
-  onPeer(listener: (peer: PeerText, change: 'connected' | 'disconnected') => void): () => void {
-    this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
+  onPeer(listener: PeerListener): () => void {
+    return this.#membership.onPeer(listener)
   }
 
   #running(): Libp2p {
@@ -265,15 +259,6 @@ export class Libp2pHost implements Host, Service {
 
   #wire(protocol: string): string {
     return `/catalog/${this.#options.network}${protocol}`
-  }
-
-  #bestConnection(node: Libp2p, peer: PeerId): Connection | undefined {
-    // The newest: of a peer that was killed and came back, QUIC takes ten seconds to notice that the older is dead.
-    const open = node
-      .getConnections(peer)
-      .filter(connection => connection.status === 'open')
-      .sort((a, b) => b.timeline.open - a.timeline.open)
-    return open.find(connection => isQuic(connection.remoteAddr)) ?? open[0]
   }
 
   async #register(node: Libp2p, protocol: string): Promise<void> {
@@ -290,11 +275,7 @@ export class Libp2pHost implements Host, Service {
 
   #listen(node: Libp2p): void {
     node.addEventListener('connection:open', ({ detail }) => this.#limitConnections(node, detail))
-    node.addEventListener('peer:identify', ({ detail }) => this.#identified(node, detail))
-    node.addEventListener('peer:disconnect', ({ detail }) => {
-      const peer = detail.toString()
-      if (this.#members.delete(peer)) this.#tell(peer, 'disconnected')
-    })
+    this.#membership.watch(node)
     if (this.#options.mdns)
       node.addEventListener('peer:discovery', ({ detail }) => {
         if (node.getConnections().length >= this.#options.maxConnections / 4) return
@@ -302,16 +283,6 @@ export class Libp2pHost implements Host, Service {
           .dial(detail.id, { signal: AbortSignal.timeout(this.#options.dialTimeoutMs) })
           .catch(() => undefined)
       })
-  }
-
-  /** libp2p keeps every peer it ever met until somebody asks for it. */
-  async #forgetPeers(node: Libp2p): Promise<void> {
-    const absent: PeerId[] = []
-    await node.peerStore.forEach(peer => {
-      if (node.getConnections(peer.id).length === 0 && !peer.id.equals(node.peerId)) absent.push(peer.id)
-    })
-    const surplus = absent.length - this.#options.maxStoredPeers
-    for (const peer of absent.slice(0, Math.max(0, surplus))) await node.peerStore.delete(peer)
   }
 
   #limitConnections(node: Libp2p, connection: Connection): void {
@@ -322,72 +293,4 @@ export class Libp2pHost implements Host, Service {
     )
     connection.abort(new Error('too many connections from one peer'))
   }
-
-  #identified(node: Libp2p, result: IdentifyResult): void {
-    const peer = result.peerId.toString()
-    if (!result.protocols.includes(this.#wire('/member/1'))) {
-      this.#deps.log.warn(
-        { peer, network: this.#options.network, address: result.connection.remoteAddr.toString() },
-        'peer is not of this network; disconnecting',
-      )
-      for (const connection of node.getConnections(result.peerId))
-        connection.abort(new Error('foreign network'))
-      return
-    }
-    if (this.#members.has(peer) || node.getConnections(result.peerId).length === 0) return
-    this.#members.add(peer)
-    this.#tell(peer, 'connected')
-  }
-
-  #tell(peer: PeerText, change: 'connected' | 'disconnected'): void {
-    for (const listener of this.#listeners)
-      try {
-        listener(peer, change)
-      } catch (err) {
-        this.#deps.log.error({ err, peer, change }, 'a listener for peers failed')
-      }
-  }
-}
-
-function parsePeer(peer: PeerText): PeerId {
-  try {
-    return peerIdFromString(peer)
-  } catch {
-    throw new CatalogError('invalid-request', `${JSON.stringify(peer)} is not a peer id.`)
-  }
-}
-
-function parseAddress(address: string): Multiaddr {
-  try {
-    if (address.length <= 500) return multiaddr(address)
-  } catch {
-    // Told below, with an example.
-  }
-  throw new CatalogError(
-    'invalid-request',
-    `${JSON.stringify(address.slice(0, 100))} is not a multiaddr, for example /ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3….`,
-  )
-}
-
-function dialFailure(error: unknown, signal: AbortSignal | undefined, what: string): unknown {
-  if (signal?.aborted === true) return signal.reason
-  if (isCatalogError(error)) return error
-  const reasons = error instanceof AggregateError ? error.errors : [error]
-  const text = reasons.map(reason => (reason instanceof Error ? reason.message : String(reason))).join('; ')
-  return new CatalogError(
-    'peer-unreachable',
-    `Failed ${what}: ${text || 'no address is known'}. Check that the peer runs and that its address and port are reachable.`,
-    {},
-    error,
-  )
-}
-
-function startFailure(error: unknown, listen: readonly string[]): unknown {
-  const text = error instanceof Error ? error.message : String(error)
-  return new CatalogError(
-    'invalid-config',
-    `The node cannot listen on ${listen.join(', ')}: ${text}. Choose other addresses, or port 0 for any free one.`,
-    {},
-    error,
-  )
 }
