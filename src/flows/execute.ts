@@ -27,7 +27,7 @@ export interface ExecuteDeps {
   readonly offer: boolean
   readonly limits: { readonly processes: number; readonly outputBytes: number }
   readonly executor: Pick<Executor, 'submit' | 'canRun' | 'load'>
-  readonly delegations: Pick<Delegations, 'submit' | 'askOffer'>
+  readonly delegations: Pick<Delegations, 'submit' | 'askOffer' | 'list'>
   readonly peers: () => readonly string[]
   readonly resolve: (
     ref: string,
@@ -137,8 +137,15 @@ async function collectOffers(deps: ExecuteDeps, runtime: string, demand: Demand,
       reasons.push(`${answer.peer}: ${answer.offer.reason ?? 'it does not fit'}`)
     return answer.offer?.fits === true
   })
-  const load = ({ offer }: { offer: Offer }) => offer.queued + offer.running
-  return { offers: fitting.sort((a, b) => load(a) - load(b)), reasons }
+  // What this node has just handed over may not show in an answer yet; and where all are equal, chance spreads.
+  const handedOver = (peer: string) =>
+    deps.delegations.list().filter(record => record.peer === peer && record.endedAt === undefined).length
+  const ranked = fitting.map(({ peer, offer }) => ({
+    peer,
+    load: Math.max(offer.queued + offer.running, handedOver(peer)),
+    chance: Math.random(),
+  }))
+  return { offers: ranked.sort((a, b) => a.load - b.load || a.chance - b.chance), reasons }
 }
 
 /** Another node's question whether this one would run something now. */

@@ -5,7 +5,7 @@
 import { highestVersion, parseRef } from '../assets/name.ts'
 import type { Envelope, HeadStatement, ReleaseStatement } from '../assets/release.ts'
 import { cidOf } from '../base/cid.ts'
-import { CatalogError } from '../base/errors.ts'
+import { CatalogError, type ErrorCode, isCatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import type { Router } from '../network/router.ts'
@@ -202,7 +202,7 @@ const inTime = ({ signal }: CallOptions): CallOptions => {
   return { signal: signal === undefined ? patience : AbortSignal.any([signal, patience]) }
 }
 
-/** Asks a few sources at once; yields whenever one of them, or what was begun `first`, is done. `ask` never throws. */
+/** Asks a few sources at once; yields whenever one of them, or what was begun `first`, is done; ends with the first failure. */
 async function* askEach(
   first: Promise<void> | undefined,
   from: AsyncIterable<string>,
@@ -211,6 +211,8 @@ async function* askEach(
   const running = new Set<Promise<void>>()
   const run = (work: Promise<void>) => {
     const done = work.finally(() => running.delete(done))
+    // Raced while the search goes on; what fails after it is nobody's business.
+    done.catch(() => undefined)
     running.add(done)
   }
   if (first !== undefined) run(first)
@@ -262,10 +264,14 @@ async function quietly<T>(deps: ResolveDeps, work: () => Promise<T>): Promise<T 
   try {
     return await work()
   } catch (error) {
+    // This node's own trouble is not the source's: "not found" would send the user the wrong way.
+    if (isCatalogError(error) && ownTrouble.has(error.code)) throw error
     deps.log.debug({ error: String(error) }, 'one source of a search failed')
     return undefined
   }
 }
+
+const ownTrouble: ReadonlySet<ErrorCode> = new Set(['no-space', 'storage-failed'])
 
 async function notFound(deps: ResolveDeps, text: string, options: ResolveOptions): Promise<CatalogError> {
   const ref = parseRef(text)

@@ -407,7 +407,7 @@ export class Catalogue {
   #damaged(id: CidText): CatalogError {
     return new CatalogError(
       'storage-failed',
-      `The stored record ${id} is damaged or gone. Run \`catalog check --repair\`.`,
+      `The stored record ${id} is damaged or gone. Remove the release and fetch it again; if this recurs, check the disk.`,
       { id },
     )
   }

@@ -176,6 +176,18 @@ describe('executing', () => {
     expect([unwilling.code, JSON.parse(unwilling.stderr).error.code]).toEqual([125, 'not-offered'])
   })
 
+  it('spreads executions that are asked for at once over the nodes that offer', async () => {
+    const second = await laboratory.started('second-worker', [asked, worker], ['--offer-execution'])
+    await python('busy', 'import time\ntime.sleep(2)\n')
+    await until('both are connected', async () => (await asked.client.peers()).length === 2)
+    const views = await Promise.all(
+      Array.from({ length: 8 }, () => asked.client.execute({ ref: 'busy', on: 'auto', args: [], env: {} })),
+    )
+    const used = new Set(views.map(({ peer }) => peer))
+    expect([...used].sort()).toEqual([second.peerId, worker.peerId].sort())
+    await second.end('SIGTERM')
+  })
+
   it('keeps a hostile payload in: no network, no files of the host, no fork bomb', async () => {
     await python(
       'hostile',

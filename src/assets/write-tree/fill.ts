@@ -271,6 +271,6 @@ class Cutter {
 const corrupt = (file: FileEntry) =>
   new CatalogError(
     'corrupt-content',
-    `${JSON.stringify(file.path)} is not what the release's index says. Run "catalog check --repair", then try again.`,
+    `${JSON.stringify(file.path)} is not what the release's index says. Fetch the release again, then try once more.`,
     { path: file.path },
   )

@@ -1,7 +1,7 @@
 // `catalog execute`: the payload's output and exit code become the command's own.
 import { open } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
-import { CatalogError, isAbort } from '../../base/errors.ts'
+import { CatalogError, type ErrorCode, errorTable, isAbort } from '../../base/errors.ts'
 import type { ExecuteRequest, ExecutionEvent, ExecutionView } from '../../control/api.ts'
 import type { Run } from '../command.ts'
 import { formatError } from '../error-text.ts'
@@ -45,7 +45,7 @@ function failureOf(view: ExecutionView): CatalogError | undefined {
   const about = { id, state, ...(limit === undefined ? {} : { limit }) }
   const why = sentence(typeof error?.['message'] === 'string' ? error['message'] : reason)
   const next = `\`catalog executions ${id}\` shows its record.`
-  const say = (code: ConstructorParameters<typeof CatalogError>[0], message: string, because = '') =>
+  const say = (code: ErrorCode, message: string, because = '') =>
     new CatalogError(code, `${message}${because === '' ? '' : ` ${because}`} ${next}`, {
       ...about,
       ...codeOf(error),
@@ -57,7 +57,7 @@ function failureOf(view: ExecutionView): CatalogError | undefined {
   if (limit !== undefined)
     return say('exceeds-ceiling', `The execution ${id} was ended at its ${limit} limit.`)
   if (state === 'failed' && (exitCode === undefined || exitCode === 0))
-    return say('internal', `The execution ${id} failed.`, why)
+    return say(knownCode(error), `The execution ${id} failed.`, why)
   return undefined
 }
 
@@ -67,6 +67,11 @@ function sentence(text = ''): string {
 }
 
 /** The executing node's own code says more than ours. */
+const knownCode = (error: Record<string, unknown> | undefined): ErrorCode => {
+  const code = error?.['code']
+  return typeof code === 'string' && Object.hasOwn(errorTable, code) ? (code as ErrorCode) : 'internal'
+}
+
 const codeOf = (error: Record<string, unknown> | undefined) => (error === undefined ? {} : { cause: error })
 
 async function requestOf(

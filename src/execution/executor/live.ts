@@ -45,7 +45,7 @@ export class LiveExecution {
 
   after(seconds: number, act: () => void): void {
     // Node.js fires a timer of more than 2^31 ms at once.
-    this.#timers.push(setTimeout(act, Math.min(seconds * 1000, 2 ** 31 - 1)))
+    this.#timers.push(setTimeout(act, Math.min(seconds * 1000, 2 ** 31 - 1)).unref())
   }
 
   clearTimers(): void {
