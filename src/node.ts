@@ -8,7 +8,7 @@ import { scanFiles } from './assets/package-tree.ts'
 import { decodeEnvelope } from './assets/release.ts'
 import { writeTree } from './assets/write-tree.ts'
 import { CatalogError } from './base/errors.ts'
-import type { CallOptions, Service } from './base/lifecycle.ts'
+import { type CallOptions, inOrder, type Service } from './base/lifecycle.ts'
 import type { Log } from './base/log.ts'
 import { scoped } from './base/scoped-key-value.ts'
 import type { Config } from './config/config.ts'
@@ -30,6 +30,7 @@ import { createExecutionApi } from './execution-api.ts'
 import { accept, isRelease, prove } from './flows/accept.ts'
 import { announce, ensureAnnounced, withdraw } from './flows/announce.ts'
 import { collect } from './flows/collect.ts'
+import { recordUnder, selectRecord, validateRecord } from './flows/dht-records.ts'
 import { acceptDelegated, answerOffer, type ExecuteDeps } from './flows/execute.ts'
 import { type FetchDeps, fetchRelease, writeContent } from './flows/fetch.ts'
 import type { PublishDeps } from './flows/publish.ts'
@@ -41,7 +42,6 @@ import { loadOrCreateNodeKey } from './network/identity.ts'
 import { KadRouter } from './network/kad-router.ts'
 import { KnownPeers } from './network/known-peers.ts'
 import { Libp2pHost } from './network/libp2p-host.ts'
-import type { RecordKey } from './network/router.ts'
 import { createNodeApi } from './node-api.ts'
 import { Catalogue } from './registry/catalogue.ts'
 import { Search } from './registry/search.ts'
@@ -97,7 +97,7 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
   const router = new KadRouter({
     host,
     log,
-    validate: (key, value) => validateRecord(key, value, proving, catalogue),
+    validate: (key, value) => validateRecord({ proving, catalogue }, key, value),
     select: selectRecord,
     publisherOf: (_key, value) => decodeEnvelope(value).statement.publisher,
   })
@@ -105,7 +105,7 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
   const announcer = new Announcer({
     router,
     records: scope('announcements'),
-    recordBytes: key => recordOf(catalogue, key),
+    recordBytes: key => recordUnder({ catalogue }, key),
     log,
   })
 
@@ -355,32 +355,7 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     delegations,
     renewing,
   ]
-  return { api, peer: host.peer, addresses: () => host.addresses(), ...lifecycleOf(services, log) }
-}
-
-/** Starts in order, undone on failure; stops in reverse, each at most once, whatever another does. */
-function lifecycleOf(services: readonly Service[], log: Log): Required<Service> {
-  const started: Service[] = []
-  const stop = async () => {
-    for (let service = started.pop(); service !== undefined; service = started.pop())
-      await service
-        .stop?.()
-        .catch((error: unknown) => log.error({ error: String(error) }, 'a service did not stop cleanly'))
-  }
-  return {
-    async start() {
-      try {
-        for (const service of services) {
-          started.push(service)
-          await service.start?.()
-        }
-      } catch (error) {
-        await stop()
-        throw error
-      }
-    },
-    stop,
-  }
+  return { api, peer: host.peer, addresses: () => host.addresses(), ...inOrder(services, log) }
 }
 
 function storeOptions({ content }: HomePaths, { storage }: Config) {
@@ -404,39 +379,4 @@ function executorOptions({ execution }: Config) {
     },
     queueLength: execution.maxQueued,
   }
-}
-
-/** What the DHT may keep or believe: a proved record under its own key, and no head older than one known here. */
-async function validateRecord(
-  key: RecordKey,
-  value: Uint8Array,
-  proving: Parameters<typeof prove>[0],
-  catalogue: Catalogue,
-): Promise<void> {
-  const { statement, id } = await prove(proving, value)
-  if (
-    key.kind === 'release'
-      ? statement.type !== 'release' || id !== key.id
-      : statement.type !== 'head' || statement.publisher !== key.publisher || statement.name !== key.name
-  )
-    throw new CatalogError('bad-record', 'The record does not belong under its key.')
-  if (statement.type !== 'head') return
-  const known = await catalogue.head(statement.publisher, statement.name)
-  if (known !== undefined && known.statement.sequence > statement.sequence)
-    throw new CatalogError('stale-record', `A later head of ${statement.name} is known.`)
-}
-
-/** Releases under one key are one release; of heads the highest number is best. */
-function selectRecord(key: RecordKey, values: readonly Uint8Array[]): number {
-  if (key.kind === 'release') return 0
-  const sequences = values.map(value => {
-    const { statement } = decodeEnvelope(value)
-    return statement.type === 'head' ? statement.sequence : 0
-  })
-  return sequences.indexOf(Math.max(...sequences))
-}
-
-async function recordOf(catalogue: Catalogue, key: RecordKey): Promise<Uint8Array | undefined> {
-  if (key.kind === 'release') return catalogue.releaseBytes(key.id)
-  return (await catalogue.head(key.publisher, key.name))?.bytes
 }
