@@ -8,8 +8,10 @@
 //
 // Storage is accounted from outside (the directories' blocks, every 100 ms and at the end) over a hard limit per
 // file, not by a bounded tmpfs: a tmpfs would count as memory, and demands for storage exceed memory by far.
+
 import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { CatalogError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { RunOutcome, RunRequest } from './runtime.ts'
@@ -17,7 +19,7 @@ import { type ControlGroups, findControlGroups } from './sandbox/cgroup.ts'
 import { systemTools } from './sandbox/command.ts'
 import { HostFiles } from './sandbox/host-files.ts'
 import { type Command, type RunContext, runSandboxed } from './sandbox/run.ts'
-import { selfTest } from './sandbox/self-test.ts'
+import { SandboxLeak, selfTest } from './sandbox/self-test.ts'
 import { UidSlots } from './sandbox/uid-slots.ts'
 import { homeTag, type StagingArea } from './staging.ts'
 
@@ -46,6 +48,8 @@ export interface SandboxState {
   readonly reason?: string
 }
 
+const startAttempts = 3
+
 export class Sandbox {
   readonly #staging: StagingArea
   readonly #log: Log
@@ -67,16 +71,23 @@ export class Sandbox {
 
   /** Finds the tier, clears what a killed daemon left and runs the self-test. A machine without a sandbox is a state, not an error. */
   async start(): Promise<void> {
-    try {
-      await this.#staging.start()
-      const { context, state } = await this.#prepare()
-      await selfTest(context, this.#options.home)
-      this.#context = context
-      this.#state = state
-    } catch (error) {
-      this.#state = { tier: 'none', reason: (error as Error).message }
-      this.#log.warn({ reason: this.#state.reason }, 'no sandbox: nothing is executed on this node')
+    for (let attempt = 1; attempt <= startAttempts && this.#context === undefined; attempt++) {
+      // What a killed daemon left may still be dying, and a busy machine may not let a canary reach its limit in time.
+      if (attempt > 1) await sleep(attempt * 200)
+      try {
+        await this.#staging.start()
+        const { context, state } = await this.#prepare()
+        await selfTest(context, this.#options.home)
+        this.#context = context
+        this.#state = state
+      } catch (error) {
+        this.#state = { tier: 'none', reason: (error as Error).message }
+        // A canary that got out once is enough.
+        if (error instanceof SandboxLeak) break
+      }
     }
+    if (this.#context === undefined)
+      this.#log.warn({ reason: this.#state.reason }, 'no sandbox: nothing is executed on this node')
   }
 
   /** Ends every run; within 3 s. */

@@ -23,6 +23,9 @@ const limits = {
 const ownMemoryMb = 96
 const ownProcesses = 16
 
+/** The canary reached what must be out of reach: no second attempt makes that good. */
+export class SandboxLeak extends Error {}
+
 /** @throws Error naming what did not hold */
 export async function selfTest(context: RunContext, home: string): Promise<void> {
   // Something to reach: a port on the host's loopback.
@@ -35,8 +38,9 @@ export async function selfTest(context: RunContext, home: string): Promise<void>
     // All have ended, whatever one says, before the staging area goes.
     await Promise.allSettled(runs)
     const [reach, memory, processes] = (await Promise.all(runs)) as [CanaryRun, CanaryRun, CanaryRun]
-    if (reach.outcome.exitCode !== 0 || reach.stdout.trim() !== '[]')
-      throw new Error(`the sandbox's self-test failed: ${describe(reach)}`)
+    if (reach.outcome.exitCode === 0 && reach.stdout.trim() !== '[]')
+      throw new SandboxLeak(`the sandbox's self-test failed: ${describe(reach)}`)
+    if (reach.outcome.exitCode !== 0) throw new Error(`the sandbox's self-test failed: ${describe(reach)}`)
     if (memory.outcome.limit !== 'memory')
       throw new Error(`the sandbox does not bound memory: ${describe(memory)}`)
     if (processes.outcome.limit !== 'processes')
