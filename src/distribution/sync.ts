@@ -72,11 +72,15 @@ const passing: ReadonlySet<ErrorCode> = new Set([
   'timeout',
 ])
 
+/** Reconciled anew after a broken pull at most this often in a row, at growing intervals. */
+const maxPullFailures = 5
+
 export class Sync {
   readonly #deps: SyncDeps
   readonly #options: SyncOptions
   readonly #refused = new LRUCache<string, true>({ max: 20_000, ttl: 3_600_000 })
   /** Ids that peers are about to be asked for, while somebody asks. */
+  readonly #pullFailures = new Map<string, number>()
   readonly #pullers = new Map<string, { readonly wanted: Set<string>; readonly done: Promise<void> }>()
   /** Records being accepted, and who sent them: they are no news to the sender. */
   readonly #incoming = new Map<string, string>()
@@ -103,7 +107,10 @@ export class Sync {
     const { host } = this.#deps
     this.#unsubscribe = host.onPeer((peer, change) => {
       if (change === 'connected') this.#background(peer, this.reconcileWith(peer))
-      else this.#pullers.get(peer)?.wanted.clear()
+      else {
+        this.#pullers.get(peer)?.wanted.clear()
+        this.#pullFailures.delete(peer)
+      }
     })
     for (const { peer } of host.connections()) this.#background(peer, this.reconcileWith(peer))
     this.#roundTimer = setInterval(() => this.#round(), this.#options.intervalMs).unref()
@@ -227,11 +234,25 @@ export class Sync {
         const left = batch.filter(isMissing)
         if (left.length < batch.length) for (const id of left) wanted.add(id)
       }
+      this.#pullFailures.delete(peer)
     } catch (error) {
       log.debug({ peer, error: String(error) }, 'pulling records ended early')
+      this.#reconcileLater(peer)
     }
     // In the same turn as the last look at what is wanted: whoever wants more now starts anew.
     this.#pullers.delete(peer)
+  }
+
+  /** What a broken pull left is found again soon: the peer may only have been restarted. The interval comes anyway. */
+  #reconcileLater(peer: string): void {
+    const failures = (this.#pullFailures.get(peer) ?? 0) + 1
+    if (failures > maxPullFailures || this.#stopped) return
+    this.#pullFailures.set(peer, failures)
+    const again = () => {
+      if (!this.#stopped && this.#deps.host.isConnected(peer))
+        this.#background(peer, this.reconcileWith(peer))
+    }
+    setTimeout(again, 500 * 2 ** failures).unref()
   }
 
   async #pullBatch(peer: string, ids: readonly string[], options: CallOptions): Promise<void> {

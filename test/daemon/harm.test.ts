@@ -173,7 +173,12 @@ describe('an end in the middle', () => {
     }
     await alice.start(['--bootstrap', bob.address])
     for (const { id, path } of acknowledged) {
-      await knows(bob, id)
+      // QUIC takes ten seconds to notice that a peer was killed; what bob was asking of it ends only then.
+      await until(
+        'bob knows it',
+        async () => (await bob.client.releases(false)).some(release => release.id === id),
+        25_000,
+      )
       const out = await laboratory.path(`crash-out-${id}`)
       await bob.fetch(id, out)
       expect(await listTree(out)).toEqual(await listTree(path))
