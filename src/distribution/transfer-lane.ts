@@ -150,14 +150,7 @@ export class TransferLane {
   }
 
   /** Sends a question at once, then waits for its turn to read the answer. Any failure ends the lane. */
-  async #ask<T>(
-    request: Record<string, unknown>,
-    call: CallOptions,
-    read: (
-      header: Readonly<Record<string, unknown>>,
-      take: (length: number) => Promise<Uint8Array>,
-    ) => Promise<T>,
-  ): Promise<T> {
+  async #ask<T>(request: Record<string, unknown>, call: CallOptions, read: AnswerReader<T>): Promise<T> {
     if (this.#ended !== undefined) throw this.#ended
     const id = this.#nextId++
     const before = this.#turn
@@ -182,14 +175,7 @@ export class TransferLane {
     }
   }
 
-  async #readAnswer<T>(
-    id: number,
-    call: CallOptions,
-    read: (
-      header: Readonly<Record<string, unknown>>,
-      take: (length: number) => Promise<Uint8Array>,
-    ) => Promise<T>,
-  ): Promise<T> {
+  async #readAnswer<T>(id: number, call: CallOptions, read: AnswerReader<T>): Promise<T> {
     if (this.#ended !== undefined) throw this.#ended
     const watch = new StallWatch(this.#reader, this.#options, reason =>
       this.abort(stalled(this.peer, reason)),
@@ -208,6 +194,12 @@ export class TransferLane {
     }
   }
 }
+
+/** Makes something of an answer: its header, and the raw bytes behind it. */
+type AnswerReader<T> = (
+  header: Readonly<Record<string, unknown>>,
+  take: (length: number) => Promise<Uint8Array>,
+) => Promise<T>
 
 const stalled = (peer: string, reason: string) =>
   new CatalogError('timeout', `The provider ${peer} ${reason}.`, { peer })

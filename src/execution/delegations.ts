@@ -15,6 +15,7 @@ import { mirrorOf } from './delegations/mirror.ts'
 import { OutputLog } from './executor/output-log.ts'
 import { ExecutionRecords } from './executor/records.ts'
 import type { ExecutionFollowed, ExecutionRecord, ExecutionState } from './executor.ts'
+import type { OutputStream } from './runtime.ts'
 
 /** A record kept here of an execution elsewhere; `requester` is this node. */
 export type DelegatedRecord = ExecutionRecord & { readonly peer: string }
@@ -182,15 +183,9 @@ export class Delegations {
     yield { state: record.state }
   }
 
-  async logs(id: string): Promise<{ stdout: Uint8Array; stderr: Uint8Array }> {
+  async logs(id: string): Promise<Readonly<Record<OutputStream, Uint8Array>>> {
     this.#require(id)
-    const live = this.#live.get(id)
-    if (live !== undefined)
-      return { stdout: live.output.kept('stdout').bytes, stderr: live.output.kept('stderr').bytes }
-    return {
-      stdout: await this.#records.output('stdout', id),
-      stderr: await this.#records.output('stderr', id),
-    }
+    return this.#live.get(id)?.output.outputs() ?? this.#records.outputs(id)
   }
 
   #require(id: string): DelegatedRecord {

@@ -218,13 +218,7 @@ export class Executor {
   /** @throws CatalogError `no-such-execution` */
   async logs(id: string): Promise<Readonly<Record<OutputStream, Uint8Array>>> {
     this.#require(id)
-    const live = this.#live.get(id)
-    if (live !== undefined)
-      return { stdout: live.output.kept('stdout').bytes, stderr: live.output.kept('stderr').bytes }
-    return {
-      stdout: await this.#records.output('stdout', id),
-      stderr: await this.#records.output('stderr', id),
-    }
+    return this.#live.get(id)?.output.outputs() ?? this.#records.outputs(id)
   }
 
   /** Whether such a demand could be run here at all, now or after a wait: what an offer to another node says. */

@@ -76,6 +76,11 @@ export class OutputLog<State> {
     for (const follower of this.#slow()) follower.lagging = true
   }
 
+  /** What is kept of both outputs. */
+  outputs(): Readonly<Record<OutputStream, Uint8Array>> {
+    return { stdout: this.kept('stdout').bytes, stderr: this.kept('stderr').bytes }
+  }
+
   kept(stream: OutputStream): Kept {
     const { chunks, total } = this.#kept[stream]
     return { bytes: Buffer.concat(chunks), total }

@@ -57,6 +57,11 @@ export class ExecutionRecords {
     return (await this.#store.get(outputKey(stream, id))) ?? new Uint8Array()
   }
 
+  /** What was kept of both outputs of an ended execution. */
+  async outputs(id: string): Promise<Readonly<Record<OutputStream, Uint8Array>>> {
+    return { stdout: await this.output('stdout', id), stderr: await this.output('stderr', id) }
+  }
+
   /** Ended ones only: what still waits or runs is never forgotten. */
   #forgetOldest(): KeyValueWrite[] {
     const writes: KeyValueWrite[] = []
