@@ -5,7 +5,9 @@ import type { Log } from './base/log.ts'
 import { type ConfigFlags, loadConfig } from './config/config.ts'
 import { openHome } from './config/home.ts'
 import { lockHome } from './config/home-lock.ts'
+import { findPassphrase } from './config/passphrase.ts'
 import { createControlServer } from './control/server.ts'
+import { openHomeKeys } from './home-keys.ts'
 import { catalogVersion, createNode } from './node.ts'
 
 /** After SIGTERM: whatever has not stopped by then is left to the kernel. */
@@ -24,7 +26,9 @@ export async function runDaemon({
   const log = createLog(config.log.level)
   const lock = await lockHome(paths)
   try {
-    const node = await createNode(paths, config, log)
+    const sources = { flag: flags.passphraseFile, env: process.env, configured: config.keys.passphraseFile }
+    const passphrase = await findPassphrase({ ...sources, home: paths.home })
+    const node = await createNode(paths, config, log, await openHomeKeys(paths, passphrase, log))
     const control = createControlServer(
       { api: node.api, log },
       { socketPath: paths.socket, version: catalogVersion },

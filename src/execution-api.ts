@@ -23,6 +23,8 @@ export interface ExecutionApiDeps {
   readonly delegations: Delegations
   readonly flow: ExecuteDeps
   readonly sandbox: () => { readonly tier: string; readonly reason?: string }
+  /** Keeps a content here while it is written. */
+  readonly lease: (root: string) => Disposable
   /** Makes a result's content, which the peer has, complete here, and says how many files and bytes it is. */
   readonly fetchResult: (
     root: string,
@@ -189,6 +191,7 @@ async function writeResultOf(
       { id, state },
     )
   }
+  using _lease = deps.lease(resultRoot)
   const { files, bytes } = await deps.fetchResult(resultRoot, record.peer ?? deps.self, options)
   await deps.writeResult(resultRoot, out, { ...options, force: force === true })
   return { id, root: resultRoot, files, bytes, out }

@@ -9,6 +9,7 @@ import type {
   FetchFailure,
   FetchRequest,
   FetchResult,
+  NetworkNameStatus,
   NodeApi,
   PeerView,
   ProgressOptions,
@@ -16,19 +17,21 @@ import type {
   PublishResult,
   ReleaseDetail,
   ReleaseView,
-  RemoveResult,
   SearchHit,
   SearchQuery,
   Status,
 } from './control/api.ts'
-import { type FetchDeps, type FetchOptions, fetchRelease, writeContent } from './flows/fetch.ts'
+import { type FetchOptions, fetchRelease, writeContent } from './flows/fetch.ts'
 import { type PublishDeps, publish } from './flows/publish.ts'
-import { type RemoveDeps, remove } from './flows/remove.ts'
+import { openFile, type ReadDeps } from './flows/read.ts'
 import { type Release, type ResolveDeps, resolve } from './flows/resolve.ts'
+import { createKeepingApi, type KeepingFlows, storageOf } from './keeping-api.ts'
+import type { NetworkNameState } from './network/dns.ts'
 import type { Host } from './network/host.ts'
 import type { Catalogue } from './registry/catalogue.ts'
 import type { ReleaseSummary } from './registry/release-summary.ts'
 import type { Search } from './registry/search.ts'
+import type { ReplicationApi } from './replication-api.ts'
 
 export interface NodeApiDeps {
   readonly version: string
@@ -41,14 +44,18 @@ export interface NodeApiDeps {
   readonly search: Search
   readonly flows: {
     readonly publish: PublishDeps
-    readonly fetch: FetchDeps
+    readonly fetch: ReadDeps
     readonly resolve: ResolveDeps
-    readonly remove: RemoveDeps
-  }
+  } & KeepingFlows
+  readonly pins: { has(id: string): boolean }
   readonly announcements: () => AnnouncementState
+  readonly caches: () => Status['caches']
+  readonly bandwidth: () => Status['bandwidth']
+  readonly networkNames: () => NetworkNameState[]
   /** Peers that hold a root, each with whether in whole. */
   readonly holders: (root: string, options: CallOptions) => Promise<{ peer: string; complete: boolean }[]>
   readonly executions: ExecutionsApi
+  readonly replication: ReplicationApi
 }
 
 /** The execution calls of NodeApi, which execution-api.ts answers. */
@@ -71,7 +78,7 @@ export function createNodeApi(deps: NodeApiDeps): NodeApi {
     peers: () => peersOf(deps),
     releases: heldOnly => releasesOf(deps, heldOnly),
     show: (ref, options) => show(deps, ref, options),
-    remove: ref => removeRef(deps, ref),
+    ...createKeepingApi(deps),
     search: query => searchReleases(deps, query),
     publish: (request, options) => publishPath(deps, request, options),
     fetch: (request, options) => fetchAll(deps, request, options),
@@ -83,6 +90,9 @@ export function createNodeApi(deps: NodeApiDeps): NodeApi {
     execution: id => executions.execution(id),
     cancelExecution: id => executions.cancelExecution(id),
     result: (id, request, options) => executions.result(id, request, options),
+    replicas: (ref, options) => deps.replication.replicas(ref, options),
+    setReplicas: (ref, request, options) => deps.replication.setReplicas(ref, request, options),
+    drain: (request, options) => deps.replication.drain(request, options),
   }
 
   async function statusOf({ host }: NodeApiDeps, since: number): Promise<Status> {
@@ -102,36 +112,21 @@ export function createNodeApi(deps: NodeApiDeps): NodeApi {
         bytes: usage.completeBytes + usage.partialBytes,
       },
       freeBytes: usage.freeBytes,
+      storage: await storageOf(flows.collect, usage),
       announcements: deps.announcements(),
+      bandwidth: deps.bandwidth(),
       execution: await executions.status(),
+      replication: await deps.replication.status(),
+      caches: deps.caches(),
       memoryBytes: process.memoryUsage.rss(),
+      networkNames: deps.networkNames().map(nameStatus),
     }
-  }
-
-  async function removeRef(_: NodeApiDeps, ref: string): Promise<RemoveResult> {
-    // Only what is here can be removed: no network is asked, and what was removed before stays away.
-    const here = {
-      release: (id: string) => catalogue.release(id),
-      headsOf: (name: string) => catalogue.headsOf(name),
-      releasesByRoot: (root: string) => catalogue.releasesByRoot(root),
-      remember: async () => undefined,
-    }
-    const release = await resolve(
-      { ...flows.resolve, catalogue: here, peers: () => [], router: silentRouter },
-      ref,
-    )
-    const bytesFreed = await remove(flows.remove, release)
-    const { name, version } = release.statement
-    return { id: release.id, name, version, bytesFreed }
   }
 }
 
-const silentRouter: ResolveDeps['router'] = {
-  putRecord: async () => 0,
-  getRecord: async () => undefined,
-  provide: async () => 0,
-  unprovide: async () => undefined,
-  async *findProviders() {},
+function nameStatus({ askedAt, askAgainAt, ...state }: NetworkNameState): NetworkNameStatus {
+  const asked = askedAt === undefined ? {} : { askedAt: new Date(askedAt).toISOString() }
+  return { ...state, ...asked, askAgainAt: new Date(askAgainAt).toISOString() }
 }
 
 async function peersOf({ host, executions }: NodeApiDeps): Promise<PeerView[]> {
@@ -156,7 +151,7 @@ async function peersOf({ host, executions }: NodeApiDeps): Promise<PeerView[]> {
   )
 }
 
-async function viewOf({ store }: NodeApiDeps, summary: ReleaseSummary): Promise<ReleaseView> {
+async function viewOf({ store, pins }: NodeApiDeps, summary: ReleaseSummary): Promise<ReleaseView> {
   const { id, name, version, root, size, files, publisher, description, tags, type, category, signedAt } =
     summary
   return {
@@ -164,6 +159,7 @@ async function viewOf({ store }: NodeApiDeps, summary: ReleaseSummary): Promise<
     ...(category === undefined ? {} : { category }),
     signedAt: new Date(signedAt).toISOString(),
     held: (await store.state(root)) ?? 'none',
+    pinned: pins.has(id),
   }
 }
 
@@ -209,7 +205,7 @@ async function searchReleases(deps: NodeApiDeps, query: SearchQuery): Promise<Se
 
 async function publishPath(
   deps: NodeApiDeps,
-  { path }: PublishRequest,
+  { path, replicas }: PublishRequest,
   options: ProgressOptions,
 ): Promise<PublishResult> {
   requireAbsolute(path)
@@ -219,6 +215,7 @@ async function publishPath(
     onProgress: (phase, done, total) =>
       options.onProgress?.({ phase, ...(total > 0 ? { done, total } : {}) }),
   })
+  const keptWarnings = await deps.replication.published(release, replicas)
   const { name, version, root, size, files, publisher } = release.statement
   return {
     id: release.id,
@@ -229,7 +226,7 @@ async function publishPath(
     files,
     publisher,
     created,
-    warnings,
+    warnings: [...warnings, ...keptWarnings],
     milliseconds: Math.round(performance.now() - started),
   }
 }
@@ -275,6 +272,8 @@ async function fetchOne(
   const onProgress: FetchOptions['onProgress'] = (phase, done, total) =>
     options.onProgress?.({ phase, ref, done, total })
   const { statement } = release
+  // From the fetch to the last byte written.
+  using _lease = deps.store.lease(statement.root)
   options.onProgress?.({ phase: 'find', ref })
   const fetched = await fetchRelease(deps.flows.fetch, release, { signal, onProgress })
   const out = outputOf(request, release)
@@ -316,19 +315,6 @@ function outputOf(
   return outParent === undefined ? undefined : join(outParent, directory)
 }
 
-async function fileOf(deps: NodeApiDeps, ref: string, path: string, options: CallOptions) {
-  const release = await resolve(deps.flows.resolve, ref, options)
-  const { index } = await fetchRelease(deps.flows.fetch, release, options)
-  const entry = index.entries.find(each => each.path === path)
-  if (entry?.kind !== 'file') {
-    const { name, version } = release.statement
-    throw new CatalogError('no-such-file', `${name}@${version} has no file ${JSON.stringify(path)}.`, {
-      id: release.id,
-      path,
-    })
-  }
-  const { root } = release.statement
-  const read = (offset: number, length: number) =>
-    deps.store.read(root, entry.offset + offset, length, options)
-  return { size: entry.size, mode: entry.mode, read }
+async function fileOf({ flows }: NodeApiDeps, ref: string, path: string, options: CallOptions) {
+  return openFile(flows.fetch, await resolve(flows.resolve, ref, options), path, options)
 }

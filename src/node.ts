@@ -2,6 +2,7 @@
 // of what a node is made of; what each part does is in its folder.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { encodeContentIndex } from './assets/content-index.ts'
 import { manifestLimits } from './assets/manifest.ts'
 import { packTree } from './assets/pack.ts'
 import { scanFiles } from './assets/package-tree.ts'
@@ -13,43 +14,54 @@ import type { Log } from './base/log.ts'
 import { scoped } from './base/scoped-key-value.ts'
 import type { Config } from './config/config.ts'
 import type { HomePaths } from './config/home.ts'
-import type { NodeApi } from './control/api.ts'
+import type { NodeApi, Status } from './control/api.ts'
 import { ContentFetcher } from './distribution/content-fetcher.ts'
 import { PeerScores } from './distribution/peer-scores.ts'
 import { findProviders, holdersOf } from './distribution/providers.ts'
+import { Replication } from './distribution/replication.ts'
 import { defaultSyncOptions, Sync } from './distribution/sync.ts'
+import { transferProtocol } from './distribution/transfer-protocol.ts'
 import { TransferServer } from './distribution/transfer-server.ts'
 import { DelegationServer } from './execution/delegation-server.ts'
 import { Delegations } from './execution/delegations.ts'
 import { defaultExecutorOptions, type ExecutionSpec, Executor } from './execution/executor.ts'
 import { PythonRuntime } from './execution/python-runtime.ts'
+import { Results } from './execution/results.ts'
 import { defaultSandboxOptions, Sandbox } from './execution/sandbox.ts'
 import { StagingArea, stagingRoot } from './execution/staging.ts'
 import { WasmRuntime } from './execution/wasm-runtime.ts'
 import { createExecutionApi } from './execution-api.ts'
 import { accept, isRelease, prove } from './flows/accept.ts'
-import { announce, ensureAnnounced, withdraw } from './flows/announce.ts'
-import { collect } from './flows/collect.ts'
+import { announce, announceContent, ensureAnnounced, withdraw, withdrawContent } from './flows/announce.ts'
+import { type CollectDeps, type CollectOptions, collect } from './flows/collect.ts'
 import { recordUnder, selectRecord, validateRecord } from './flows/dht-records.ts'
+import { type EvictDeps, evict } from './flows/evict.ts'
 import { acceptDelegated, answerOffer, type ExecuteDeps } from './flows/execute.ts'
-import { type FetchDeps, fetchRelease, writeContent } from './flows/fetch.ts'
+import { fetchRelease, writeContent } from './flows/fetch.ts'
+import type { KeepDeps } from './flows/keep.ts'
 import type { PublishDeps } from './flows/publish.ts'
+import type { ReadDeps } from './flows/read.ts'
 import { renewHeads } from './flows/renew.ts'
+import { mendCopy, proveOffered, pullCopy, type ReplicateDeps } from './flows/replicate.ts'
 import { type Release, type ResolveDeps, resolve } from './flows/resolve.ts'
-import { keyPaths } from './init.ts'
+import type { HomeKeys } from './home-keys.ts'
 import { Announcer } from './network/announcer.ts'
-import { loadOrCreateNodeKey } from './network/identity.ts'
+import { DnsNames } from './network/dns.ts'
+import type { Host } from './network/host.ts'
 import { KadRouter } from './network/kad-router.ts'
 import { KnownPeers } from './network/known-peers.ts'
 import { Libp2pHost } from './network/libp2p-host.ts'
+import { LimitedHost, limitsAnything } from './network/limited-host.ts'
 import { createNodeApi } from './node-api.ts'
 import { Catalogue } from './registry/catalogue.ts'
 import { Search } from './registry/search.ts'
 import { Turns } from './registry/turns.ts'
+import { createReplicationApi } from './replication-api.ts'
+import { ContentCache } from './store/cached-content-store.ts'
 import { FileContentStore } from './store/file-content-store.ts'
 import { LevelKeyValue } from './store/level-key-value.ts'
+import { Pins } from './store/pins.ts'
 import { sealStatement } from './trust/envelope.ts'
-import { loadPublisherKeys } from './trust/keys.ts'
 import { Signer } from './trust/signer.ts'
 import { Verifier } from './trust/verifier.ts'
 
@@ -64,27 +76,33 @@ export interface CatalogNode extends Required<Service> {
   addresses(): string[]
 }
 
-/** Builds a node from its home. Opens the database and the keys; listens only from `start()` on. */
-export async function createNode(paths: HomePaths, config: Config, log: Log): Promise<CatalogNode> {
-  const keys = keyPaths(paths)
-  const [nodeKey, publisherKeys] = await Promise.all([
-    loadOrCreateNodeKey(keys.node),
-    loadPublisherKeys(keys.publisher),
-  ])
+/** Builds a node from its home and its keys. Opens the database; listens only from `start()` on. */
+export async function createNode(
+  paths: HomePaths,
+  config: Config,
+  log: Log,
+  { nodeKey, publisherKeys }: HomeKeys,
+): Promise<CatalogNode> {
   await mkdir(paths.store, { recursive: true, mode: 0o700 })
   const records = new LevelKeyValue({ directory: join(paths.store, 'records') })
   const scope = (name: string) => scoped(records, `${name}/`)
 
   const signer = new Signer({ keys: publisherKeys })
   const verifier = new Verifier()
-  const store = new FileContentStore({ records: scope('content'), log }, storeOptions(paths, config))
+  const pins = new Pins({ records: scope('pins') })
+  const files = new FileContentStore(
+    { records: scope('content'), log, makeRoom: bytes => evict(collecting, bytes) },
+    storeOptions(paths, config),
+  )
+  const contentCache = new ContentCache({ store: files }, { maxBytes: config.caches.contentsBytes })
+  const { store } = contentCache
   const catalogue = new Catalogue(
     { records: scope('catalogue'), log },
-    { ownPublisher: publisherKeys.fingerprint },
+    { ownPublisher: publisherKeys.fingerprint, cacheBytes: config.caches.recordsBytes },
   )
   const search = new Search({ source: catalogue, log })
 
-  const host = new Libp2pHost(
+  const libp2p = new Libp2pHost(
     { privateKey: nodeKey, datastoreDirectory: join(paths.store, 'network'), log },
     {
       listen: config.listen,
@@ -93,15 +111,23 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
       maxConnections: config.limits.maxConnections,
     },
   )
+  const limited = limitsAnything(config.bandwidth)
+    ? new LimitedHost({ host: libp2p }, { ...config.bandwidth, bulkProtocols: [transferProtocol] })
+    : undefined
+  const host: Host = limited ?? libp2p
   const proving = { network: config.network, now: Date.now, verifier }
   const router = new KadRouter({
-    host,
+    host: libp2p,
     log,
     validate: (key, value) => validateRecord({ proving, catalogue }, key, value),
     select: selectRecord,
     publisherOf: (_key, value) => decodeEnvelope(value).statement.publisher,
   })
-  const knownPeers = new KnownPeers({ host, records: scope('peers'), log }, { bootstrap: config.bootstrap })
+  const names = new DnsNames({ log }, { servers: config.dns.servers })
+  const knownPeers = new KnownPeers(
+    { host: libp2p, records: scope('peers'), names, log },
+    { bootstrap: config.bootstrap },
+  )
   const announcer = new Announcer({
     router,
     records: scope('announcements'),
@@ -111,7 +137,7 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
 
   const scores = new PeerScores({ records: scope('scores') })
   new TransferServer({ host, store, log })
-  const providers = { host, router, log }
+  const providers = { host, router, log, rank: (peers: readonly string[]) => scores.rank(peers) }
   const fetcher = new ContentFetcher({
     host,
     store,
@@ -135,7 +161,21 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     log,
   }
   const announceRelease = (release: Release) => announce({ announcer }, release)
-  const fetching: FetchDeps = { store, fetcher, announce: announceRelease }
+  const fetching: ReadDeps = { store, fetcher, announce: announceRelease }
+  const replicating: ReplicateDeps = { ...fetching, catalogue, ask: resolving.ask }
+  const replication = new Replication(
+    {
+      host,
+      store,
+      records: scope('replication'),
+      bring: (offer, from, options) => proveOffered(replicating, offer, from, options),
+      pull: (kept, options) => pullCopy(replicating, kept, options),
+      mend: (kept, options) => mendCopy(replicating, kept, options),
+      knownPeers: () => knownPeers.list().map(({ peer }) => peer),
+      log,
+    },
+    replicationOptions(config),
+  )
   const turns = new Turns()
   const publishing: PublishDeps = {
     network: config.network,
@@ -159,7 +199,7 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
       records: scope('executions'),
       runtimes: [new PythonRuntime({ sandbox }), new WasmRuntime({ sandbox })],
       stage: (spec, options) => stagePackage(spec, options),
-      keepOutputs: directory => keepOutputs(directory),
+      keepOutputs: (directory, id) => keepOutputs(directory, id),
       log,
     },
     executorOptions(config),
@@ -188,6 +228,27 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     log,
   })
 
+  const results = new Results(
+    { records: () => [...executor.list(), ...delegations.list()], now: Date.now },
+    { keepMs: config.storage.keepResultsSeconds * 1000 },
+  )
+  const keeping: KeepDeps = {
+    publisher: signer.fingerprint,
+    catalogue,
+    pins,
+    isOwed: root => replication.isOwed(root),
+    resultState: root => results.state(root),
+  }
+  const collecting: CollectDeps & EvictDeps = {
+    ...keeping,
+    store,
+    log,
+    now: Date.now,
+    partialAgeMs: config.storage.keepPartialsSeconds * 1000,
+    withdrawContent: root => withdrawContent({ announcer }, root),
+    announceContent: root => announceContent({ announcer }, root),
+  }
+
   async function recallRelease(id: string) {
     const bytes = await catalogue.forgottenBytes(id)
     const envelope = bytes === undefined ? undefined : await prove(proving, bytes)
@@ -196,6 +257,7 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
 
   async function stagePackage(spec: ExecutionSpec, options: CallOptions) {
     const release = await resolve(resolving, spec.release, options)
+    using _lease = store.lease(release.statement.root)
     const { index } = await fetchRelease(fetching, release, options)
     const directory = await staging.create('package', spec.id)
     const { root } = release.statement
@@ -211,11 +273,13 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     return { directory: directory.path, dispose: directory.dispose }
   }
 
-  async function keepOutputs(directory: string): Promise<{ root: string }> {
+  async function keepOutputs(directory: string, id: string): Promise<{ root: string }> {
     const entries = await scanFiles(directory)
     const writer = await store.createWriter(0)
     try {
-      return { root: await writer.commit(await packTree(entries, writer, {})) }
+      const index = await packTree(entries, writer, {})
+      results.begin(id, encodeContentIndex(index).root)
+      return { root: await writer.commit(index) }
     } finally {
       await writer.abort()
     }
@@ -223,6 +287,7 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
 
   /** A small file, such as a manifest, in memory. */
   async function readReleaseFile(release: Release, path: string, options: CallOptions): Promise<Uint8Array> {
+    using _lease = store.lease(release.statement.root)
     const { index } = await fetchRelease(fetching, release, options)
     const entry = index.entries.find(each => each.path === path)
     if (entry?.kind !== 'file')
@@ -244,9 +309,12 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     delegations,
     flow: executing,
     sandbox: () => sandbox.state,
+    lease: root => store.lease(root),
     fetchResult: async (root, peer, options) => {
-      if ((await store.state(root)) !== 'complete')
+      if ((await store.state(root)) !== 'complete') {
+        if (peer === host.peer) throw expiredResult(root, config.storage.keepResultsSeconds)
         await fetcher.fetch(root, { signal: options.signal, hints: [peer] })
+      }
       const index = await store.index(root)
       return {
         files: index?.entries.filter(({ kind }) => kind !== 'directory').length ?? 0,
@@ -265,26 +333,73 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     store,
     catalogue,
     search,
+    pins,
     flows: {
       publish: publishing,
       fetch: fetching,
       resolve: resolving,
-      remove: { store, catalogue, withdraw: (release, keep) => withdraw({ announcer }, release, keep) },
+      remove: { store, catalogue, pins, withdraw: (release, keep) => withdraw({ announcer }, release, keep) },
+      collect: collecting,
+      pin: { ...fetching, pins },
+      check: { ...keeping, store, fetcher },
     },
     announcements: () => announcer.state(),
+    caches: () => ({
+      records: catalogue.cacheCounts(),
+      indexes: files.cacheCounts(),
+      contents: contentCache.counts(),
+    }),
+    bandwidth: () => bandwidthStatus(config, limited),
+    networkNames: () => names.names(),
     holders: (root, options) => holdersOf(providers, root, options),
     executions,
+    replication: createReplicationApi({
+      replication,
+      store,
+      resolve: (ref, options) => resolve(resolving, ref, options),
+      releaseOf: root => catalogue.release(catalogue.releasesByRoot(root)[0]?.id ?? ''),
+    }),
   })
+
+  let collection: NodeJS.Timeout | undefined
+  const stopCollecting = new AbortController()
+  let collectionRun: Promise<void> = Promise.resolve()
+  const collectGarbage = async (options: CollectOptions = {}): Promise<void> => {
+    const {
+      bytes,
+      unreferenced,
+      partial,
+      results: old,
+    } = await collect(collecting, {
+      ...options,
+      signal: stopCollecting.signal,
+    })
+    const contents = unreferenced.contents + partial.contents + old.contents
+    if (contents > 0) log.info({ contents, bytes }, 'contents that nothing refers to were removed')
+  }
+  const collectAgain = () => {
+    collectionRun = collectGarbage()
+      .catch((error: unknown) => {
+        if (!stopCollecting.signal.aborted)
+          log.warn({ error: String(error) }, 'garbage could not be collected')
+      })
+      .finally(() => collectLater())
+  }
+  const collectLater = () => {
+    if (!stopCollecting.signal.aborted)
+      collection = setTimeout(collectAgain, config.storage.collectSeconds * 1000).unref()
+  }
 
   /** What a crash left half-done is taken away before anybody can see it. */
   const tidy: Service = {
     async start() {
-      const results = new Set([...executor.list(), ...delegations.list()].map(({ resultRoot }) => resultRoot))
-      const removed = await collect({
-        store,
-        isReferenced: root => results.has(root) || catalogue.releasesByRoot(root).length > 0,
-      })
-      if (removed > 0) log.info({ removed }, 'contents that nothing refers to were removed')
+      await collectGarbage({ contentsOnly: true })
+      collectLater()
+    },
+    async stop() {
+      stopCollecting.abort()
+      clearTimeout(collection)
+      await collectionRun
     },
   }
   /** What is held is announced, whatever a crash has cut short; in the background. */
@@ -294,7 +409,11 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
         for await (const { root, complete } of store.roots())
           for (const { id } of complete ? catalogue.releasesByRoot(root) : []) {
             const release = await catalogue.release(id)
-            if (release !== undefined) await ensureAnnounced({ announcer }, release)
+            if (release === undefined) continue
+            await ensureAnnounced({ announcer }, release)
+            const { publisher, size } = release.statement
+            if (publisher === signer.fingerprint && !(await replication.wasKept(root)))
+              await replication.keep({ id, root, size })
           }
       }
       ensureAll().catch((error: unknown) =>
@@ -325,6 +444,14 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
   const events: Service = {
     async start() {
       catalogue.onRecord(({ id }) => sync.announce(id))
+      catalogue.onForget(({ root }) => {
+        if (catalogue.releasesByRoot(root).length > 0) return
+        replication
+          .leave(root)
+          .catch((error: unknown) =>
+            log.warn({ root, error: String(error) }, 'others could not be told that a copy is gone'),
+          )
+      })
       host.onPeer((_peer, change) => {
         if (change === 'connected') announcer.wake()
       })
@@ -337,30 +464,60 @@ export async function createNode(paths: HomePaths, config: Config, log: Log): Pr
     { stop: () => verifier.stop() },
     records,
     store,
+    pins,
     catalogue,
     search,
     scores,
     sandbox,
     executor,
     { start: () => delegations.load() },
+    { start: () => replication.load() },
     // Before anybody can reach this node: what is stored from now on is never taken for a leftover.
     tidy,
     events,
-    host,
+    libp2p,
+    ...(limited === undefined ? [] : [limited]),
     router,
+    names,
     knownPeers,
     announcer,
     catchingUp,
     sync,
     delegations,
+    replication,
     renewing,
   ]
   return { api, peer: host.peer, addresses: () => host.addresses(), ...inOrder(services, log) }
 }
 
+function bandwidthStatus({ bandwidth }: Config, limited: LimitedHost | undefined): Status['bandwidth'] {
+  const { up, down, perPeerUp, perPeerDown } = bandwidth
+  const traffic = limited?.traffic()
+  return {
+    up: { limit: up, perPeerLimit: perPeerUp, ...traffic?.up },
+    down: { limit: down, perPeerLimit: perPeerDown, ...traffic?.down },
+  }
+}
+
+const expiredResult = (root: string, keptSeconds: number) =>
+  new CatalogError(
+    'not-found',
+    `The outputs of this execution are gone: they are kept for ${keptSeconds} seconds (storage.keepResultsSeconds). Execute it again.`,
+    { root },
+  )
+
 function storeOptions({ content }: HomePaths, { storage }: Config) {
   const { maxBytes, reserveBytes } = storage
   return { directory: content, reserveBytes, ...(maxBytes === undefined ? {} : { maxBytes }) }
+}
+
+function replicationOptions({ replication }: Config) {
+  const { factor, accept, maxBytes, checkEverySeconds, verifyEverySeconds } = replication
+  return {
+    ...{ factor, accept, maxBytes },
+    ...{ graceMs: replication.graceSeconds * 1000, settleMs: replication.settleSeconds * 1000 },
+    ...{ checkEveryMs: checkEverySeconds * 1000, verifyEveryMs: verifyEverySeconds * 1000 },
+  }
 }
 
 function executorOptions({ execution }: Config) {

@@ -24,10 +24,11 @@ export interface PartialContent {
   has(shard: number): boolean
   missing(): number[]
   /**
-   * Verifies one shard against the index, then writes it.
-   * @throws CatalogError `corrupt-content` when the bytes do not have the shard's hash and length.
+   * Verifies one or more whole, consecutive shards against the index, then writes them; the bytes must not change until
+   * this resolves, and are the caller's again afterwards.
+   * @throws CatalogError `corrupt-content` when a shard does not have its hash and length; none of them is written then.
    */
-  put(shard: number, bytes: Uint8Array): Promise<void>
+  put(first: number, bytes: Uint8Array): Promise<void>
   /** Copies every missing shard that another root on this disk holds (verified on the way). Resolves to the bytes saved. */
   copyLocal(options?: CallOptions): Promise<number>
   /** All shards are here: durable under the root, in the crash order. */
@@ -43,6 +44,41 @@ export interface ContentUsage {
   readonly contents: number
   /** Bytes free on the disk for new payloads, after the reserve. */
   readonly freeBytes: number
+  /** The most that all payloads together may take; absent: what the disk has. */
+  readonly quotaBytes?: number
+}
+
+/** While it is held, nothing removes the root. */
+export interface ContentLease {
+  /** Safe to call twice. */
+  release(): void
+  [Symbol.dispose](): void
+}
+
+/** A root that is here, whole or in part, as who decides about keeping it needs to see it. */
+export interface StoredContent {
+  readonly root: CidText
+  readonly complete: boolean
+  readonly size: number
+  /** Bytes that its file takes, and all that an open fetch of it has been promised. */
+  readonly storedBytes: number
+  /** Milliseconds since 1970 of its last use; no two are equal, so they give an order. Coarse across a restart. */
+  readonly usedAt: number
+  /** Leased, being fetched or being changed. */
+  readonly inUse: boolean
+}
+
+export interface CheckOptions extends CallOptions {
+  /** Awaited after each shard: for progress, and to let others go first. */
+  readonly onShard?: (bytes: number) => void | Promise<void>
+}
+
+/** What no root, writer or fetch belongs to. */
+export interface Leftovers {
+  readonly files: number
+  readonly fileBytes: number
+  /** Records of where shards of removed roots were. */
+  readonly hints: number
 }
 
 export interface ContentStore {
@@ -66,10 +102,26 @@ export interface ContentStore {
   readShard(root: CidText, shard: number): Promise<Uint8Array | undefined>
   /** Which shards of a partial or complete root can be served: undefined when the root is unknown. */
   available(root: CidText): Promise<{ readonly complete: boolean; has(shard: number): boolean } | undefined>
-  /** Deletes a root, whole or partial, its records first. Running reads finish on the open file. */
-  remove(root: CidText): Promise<void>
-  roots(): AsyncIterable<{ readonly root: CidText; readonly complete: boolean; readonly size: number }>
+  /**
+   * Holds a root, here or not: from now on it is removed by nobody until the release. One taken while the root is
+   * being removed comes too late, and finds nothing: the root is gone from the moment that this was decided. It counts
+   * as a use of the root unless `isUse` is false.
+   */
+  lease(root: CidText, options?: { readonly isUse?: boolean }): ContentLease
+  /**
+   * Deletes a root, whole or partial, its records first; a fetch of it ends with `not-found`. Running reads finish on
+   * the open file. Resolves to false when a lease keeps it.
+   */
+  remove(root: CidText): Promise<boolean>
+  /**
+   * The same for who makes room: never waits for others, and leaves what is in use. `keep` is asked at the moment of
+   * deciding, with nothing in between. Resolves to false when it stays.
+   */
+  removeIdle(root: CidText, keep: () => boolean): Promise<boolean>
+  roots(): AsyncIterable<StoredContent>
   usage(): Promise<ContentUsage>
   /** Re-hashes every stored shard of a root; resolves to the numbers of bad ones. */
-  check(root: CidText, options?: CallOptions): Promise<number[]>
+  check(root: CidText, options?: CheckOptions): Promise<number[]>
+  /** Finds what interrupted work left and no record names, and deletes it unless `dryRun`. */
+  sweep(options?: CallOptions & { readonly dryRun?: boolean }): Promise<Leftovers>
 }

@@ -74,6 +74,8 @@ export const errorTable = {
   'store-too-new': { exit: 6, http: 500 },
   forbidden: refused,
   'home-not-owned': refused,
+  'passphrase-needed': refused,
+  'wrong-passphrase': refused,
   'socket-path-too-long': { exit: 3, http: 500 },
   'not-offered': refused,
   'exceeds-ceiling': refused,

@@ -1,11 +1,18 @@
 // The one door to hashing: BLAKE3 (native, with a portable fallback) and SHA-256, one-shot and streaming.
-import { createHash } from 'node:crypto'
+import { createHash, type Hash, hash } from 'node:crypto'
 import { createRequire } from 'node:module'
 
 /** A streaming hash; `digest` may be called once, and gives 32 bytes. */
 export interface Hasher {
   update(bytes: Uint8Array): this
   digest(): Uint8Array
+}
+
+/** A hasher whose state can be branched off. */
+export interface SnapshotHasher extends Hasher {
+  update(bytes: Uint8Array): this
+  /** Another hasher that has taken the same bytes; call it before `digest`. */
+  copy(): SnapshotHasher
 }
 
 export const digestBytes = 32
@@ -65,16 +72,17 @@ export const blake3 = (bytes: Uint8Array): Uint8Array => implementation.hash(byt
 export const blake3Hasher = (): Hasher => implementation.hasher()
 
 /** SHA-256 (FIPS 180-4) of the bytes: 32 bytes. */
-export const sha256 = (bytes: Uint8Array): Uint8Array =>
-  new Uint8Array(createHash('sha256').update(bytes).digest())
+export const sha256 = (bytes: Uint8Array): Uint8Array => new Uint8Array(hash('sha256', bytes, 'buffer'))
 
-export function sha256Hasher(): Hasher {
-  const state = createHash('sha256')
-  const self: Hasher = {
+export const sha256Hasher = (): SnapshotHasher => snapshotHasher(createHash('sha256'))
+
+function snapshotHasher(state: Hash): SnapshotHasher {
+  const self: SnapshotHasher = {
     update(bytes) {
       state.update(bytes)
       return self
     },
+    copy: () => snapshotHasher(state.copy()),
     digest: () => new Uint8Array(state.digest()),
   }
   return self

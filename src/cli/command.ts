@@ -48,8 +48,18 @@ export interface Carriers {
   init(options: {
     home: string
     network?: string
-  }): Promise<{ peerId: string; publisher: string; home: string }>
+    passphraseFile?: string
+  }): Promise<{ peerId: string; publisher: string; home: string; unlockKey?: string }>
   /** Runs until a signal ends it; resolves with the exit code. */
   daemon(options: { home: string; flags: ConfigFlags }): Promise<number>
+  keys(options: {
+    home: string
+    passphraseFile?: string
+    encrypt?: boolean
+    changePassphrase?: string
+  }): Promise<{
+    keys: readonly { holds: string; name: string; protection: 'none' | 'key-file' | 'passphrase' }[]
+    changed: number
+  }>
   demo(options: { json: boolean; keep: boolean }): Promise<number>
 }

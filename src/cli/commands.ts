@@ -20,16 +20,28 @@ const forceOption: CommandOption = {
   summary: 'write into a directory that has other files in it',
 }
 
+const passphraseOption: CommandOption = {
+  flags: '--passphrase-file <file>',
+  summary: 'the file with the passphrase of the keys (also CATALOG_PASSPHRASE_FILE)',
+  complete: 'path',
+}
+
 const nodeCommands: readonly Command[] = [
   {
     name: 'init',
     operands: [],
     summary: 'make the home of a node: keys and config',
-    more: 'Never prompts, never starts the daemon.',
-    options: [{ flags: '--network <name>', summary: 'the network this node belongs to (default: catalog)' }],
+    more:
+      'Never prompts, never starts the daemon. The keys are encrypted: with the passphrase, or without one with a ' +
+      'random key in HOME/unlock.key, which belongs into no backup that holds HOME/keys.',
+    options: [
+      { flags: '--network <name>', summary: 'the network this node belongs to (default: catalog)' },
+      passphraseOption,
+    ],
     examples: [
       ['catalog init', 'make a home at the default place'],
       ['catalog init --home /srv/node-a --json', 'make one elsewhere, and print its peer id'],
+      ['catalog init --passphrase-file ~/.catalog-passphrase', 'the keys open with a passphrase'],
     ],
     load: () => import('./commands/init.ts'),
   },
@@ -45,12 +57,13 @@ const nodeCommands: readonly Command[] = [
         repeat: true,
       },
       {
-        flags: '--bootstrap <multiaddr>',
-        summary: 'also connect to this node at start (repeatable)',
+        flags: '--bootstrap <address>',
+        summary: 'also connect to this node at start: a multiaddr, or a name in DNS (repeatable)',
         repeat: true,
       },
       { flags: '--offer-execution', summary: 'execute packages for other nodes' },
       { flags: '--mdns', summary: 'find nodes on the local network, and be found' },
+      passphraseOption,
       {
         flags: '--log-level <level>',
         summary: 'silent, error, warn, info or debug',
@@ -64,9 +77,33 @@ const nodeCommands: readonly Command[] = [
         'catalog daemon --bootstrap /ip4/192.0.2.10/udp/4414/quic-v1/p2p/12D3KooW…',
         'join by a node that is known',
       ],
+      ['catalog daemon --bootstrap catalog.example.org', 'join by the addresses that DNS has for a name'],
     ],
     handlesSignals: true,
     load: () => import('./commands/daemon.ts'),
+  },
+  {
+    name: 'keys',
+    operands: [],
+    summary: 'the node’s keys, and what protects them',
+    more:
+      'Keys that come under a passphrase leave HOME/unlock.key, which is removed; older copies of the keys keep ' +
+      'what protected them. A running daemon notices nothing.',
+    options: [
+      { flags: '--encrypt', summary: 'encrypt them with the passphrase, or without one with a key file' },
+      {
+        flags: '--change-passphrase <file>',
+        summary: 'from now on the passphrase in this file',
+        complete: 'path',
+      },
+      passphraseOption,
+    ],
+    examples: [
+      ['catalog keys', ''],
+      ['catalog keys --encrypt --passphrase-file ~/.catalog-passphrase', ''],
+      ['catalog keys --passphrase-file old --change-passphrase new', ''],
+    ],
+    load: () => import('./commands/keys.ts'),
   },
   {
     name: 'demo',
@@ -95,6 +132,20 @@ const nodeCommands: readonly Command[] = [
     options: [],
     examples: [['catalog peers', '']],
     load: () => import('./commands/peers.ts'),
+  },
+  {
+    name: 'drain',
+    operands: [],
+    summary: 'hand over every copy kept here, and take no more',
+    more:
+      'Waits until other nodes have them; the exit code is 5 if there are too few other nodes for some. ' +
+      'Interrupted, the handover goes on, also after a restart, until --undo.',
+    options: [{ flags: '--undo', summary: 'take copies again' }],
+    examples: [
+      ['catalog drain', 'before this node goes for good'],
+      ['catalog drain --undo', ''],
+    ],
+    load: () => import('./commands/drain.ts'),
   },
 ]
 
@@ -157,7 +208,13 @@ const releaseCommands: readonly Command[] = [
     name: 'publish',
     operands: ['<path>'],
     summary: 'publish a package directory, or a manifest alone',
-    options: [],
+    options: [
+      {
+        flags: '--replicas <count>',
+        summary: 'copies to keep on the network, this node’s included (default: 3)',
+        number: true,
+      },
+    ],
     examples: [
       ['catalog publish .', 'the package in this directory'],
       ['catalog publish ./word-count --json | jq -r .id', 'its release id alone'],
@@ -184,12 +241,73 @@ const releaseCommands: readonly Command[] = [
     load: () => import('./commands/fetch.ts'),
   },
   {
+    name: 'cat',
+    operands: ['<ref>', '<path>'],
+    summary: 'print one file of a release, before the rest of it is here',
+    more: 'What is missing of the file is fetched first. Without --json its bytes are printed as they are.',
+    options: [],
+    examples: [
+      ['catalog cat word-count main.py', ''],
+      ['catalog cat word-count@1.2.0 data/big.csv | head', 'ends the fetch after the first lines'],
+    ],
+    load: () => import('./commands/cat.ts'),
+  },
+  {
     name: 'remove',
     operands: ['<ref>'],
     summary: 'forget a release here, and stop announcing it',
     options: [],
     examples: [['catalog remove word-count@1.1.0', '']],
     load: () => import('./commands/remove.ts'),
+  },
+  {
+    name: 'replicas',
+    operands: ['<ref>'],
+    summary: 'which nodes keep a copy, and how many there should be',
+    options: [{ flags: '--factor <count>', summary: 'from now on so many copies (1 to 16)', number: true }],
+    examples: [
+      ['catalog replicas word-count', ''],
+      ['catalog replicas word-count --factor 5', 'two more are placed'],
+    ],
+    load: () => import('./commands/replicas.ts'),
+  },
+  {
+    name: 'pin',
+    operands: ['[ref]'],
+    summary: 'keep a release here, whatever else needs the space',
+    more: 'What is not here is fetched first. A release that was published here is kept without a pin.',
+    options: [
+      { flags: '--remove', summary: 'end the pin' },
+      { flags: '--list', summary: 'show what is pinned' },
+      publisherOption,
+    ],
+    examples: [
+      ['catalog pin base-runtime@^2', ''],
+      ['catalog pin --remove base-runtime@2.1.0', 'it goes when its space is needed'],
+      ['catalog pin --list', ''],
+    ],
+    load: () => import('./commands/pin.ts'),
+  },
+  {
+    name: 'gc',
+    operands: [],
+    summary: 'free what no release, fetch or execution needs any more',
+    more: 'The daemon does this by itself, every hour unless the config says otherwise.',
+    options: [{ flags: '--dry-run', summary: 'only say what would go' }],
+    examples: [['catalog gc --dry-run', '']],
+    load: () => import('./commands/gc.ts'),
+  },
+  {
+    name: 'check',
+    operands: ['[ref...]'],
+    summary: 'look for damage in what is stored here',
+    more: 'Reads and hashes every shard. The exit code is not 0 if damage was found and is not repaired.',
+    options: [{ flags: '--repair', summary: 'fetch damaged shards anew from other nodes' }],
+    examples: [
+      ['catalog check', 'everything that is here'],
+      ['catalog check word-count --repair', ''],
+    ],
+    load: () => import('./commands/check.ts'),
   },
 ]
 

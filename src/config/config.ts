@@ -6,6 +6,8 @@ import { isPackageName } from '../assets/name.ts'
 import { nearestKey } from '../assets/nearest-key.ts'
 import { parseYaml } from '../assets/yaml.ts'
 import { CatalogError } from '../base/errors.ts'
+import { parseDnsServer, parseNetworkName } from '../base/network-name.ts'
+import { byteRate } from './byte-rate.ts'
 import { readEnvironment } from './environment.ts'
 import { homePaths } from './home.ts'
 
@@ -15,6 +17,23 @@ const address = z
   .max(1024)
   .regex(/^\/[^\s,]+$/, 'a multiaddr, for example /ip4/0.0.0.0/udp/4414/quic-v1')
 
+const bootstrapEntry = z
+  .string()
+  .max(1024)
+  .refine(
+    text =>
+      parseNetworkName(text) !== undefined || (/^\/[^\s,]+$/.test(text) && !text.startsWith('/dnsaddr/')),
+    'a multiaddr, for example /ip4/192.0.2.10/udp/4414/quic-v1/p2p/12D3KooW…, or a name, for example catalog.example.org',
+  )
+
+const dnsServer = z
+  .string()
+  .max(128)
+  .refine(
+    text => parseDnsServer(text) !== undefined,
+    'the address of a DNS server, for example 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53',
+  )
+
 const configSchema = z.strictObject({
   network: z
     .string()
@@ -23,8 +42,10 @@ const configSchema = z.strictObject({
       'lower case letters, digits, dots and dashes, at most 64',
     ),
   listen: z.array(address).max(32),
-  bootstrap: z.array(address).max(256),
+  bootstrap: z.array(bootstrapEntry).max(256),
+  dns: z.strictObject({ servers: z.array(dnsServer).max(8) }),
   mdns: z.boolean(),
+  keys: z.strictObject({ passphraseFile: z.string().max(4096) }),
   sync: z.strictObject({ enabled: z.boolean(), intervalSeconds: count.max(86_400) }),
   execution: z.strictObject({
     local: z.boolean(),
@@ -40,8 +61,28 @@ const configSchema = z.strictObject({
     }),
     maxQueued: count.max(100_000),
   }),
-  storage: z.strictObject({ maxBytes: count.optional(), reserveBytes: z.number().int().nonnegative() }),
+  caches: z.strictObject({
+    recordsBytes: z.number().int().nonnegative(),
+    contentsBytes: z.number().int().nonnegative(),
+  }),
+  storage: z.strictObject({
+    maxBytes: count.optional(),
+    reserveBytes: z.number().int().nonnegative(),
+    collectSeconds: count.max(86_400),
+    keepPartialsSeconds: count,
+    keepResultsSeconds: count,
+  }),
   limits: z.strictObject({ maxConnections: count.max(100_000) }),
+  bandwidth: z.strictObject({ up: byteRate, down: byteRate, perPeerUp: byteRate, perPeerDown: byteRate }),
+  replication: z.strictObject({
+    factor: count.max(16),
+    accept: z.boolean(),
+    maxBytes: count.optional(),
+    checkEverySeconds: count.max(2_592_000),
+    verifyEverySeconds: count.max(31_536_000),
+    graceSeconds: count.max(86_400),
+    settleSeconds: z.number().int().min(0).max(86_400),
+  }),
   publishers: z.strictObject({
     pins: z.record(z.string().refine(isPackageName, 'a package name'), z.string().min(1).max(256)),
   }),
@@ -62,8 +103,12 @@ export const defaultConfig: Config = freezeDeep<z.infer<typeof configSchema>>({
   // Free ports: several nodes start on one machine without a word. A node that others bootstrap from sets fixed ones.
   listen: ['/ip4/0.0.0.0/udp/0/quic-v1', '/ip4/0.0.0.0/tcp/0'],
   bootstrap: [],
+  // None: the system's.
+  dns: { servers: [] },
   // Off: announcing oneself on a foreign local network is the operator's choice.
   mdns: false,
+  // Empty is none: the keys of a home made without a passphrase are opened by its unlock.key.
+  keys: { passphraseFile: '' },
   // A release is pushed to connected peers at once; this interval repairs what that missed.
   sync: { enabled: true, intervalSeconds: 60 },
   execution: {
@@ -83,9 +128,30 @@ export const defaultConfig: Config = freezeDeep<z.infer<typeof configSchema>>({
     maxQueued: 100,
   },
   // LevelDB cannot even open on a full disk: stop taking bytes while it still can write.
-  storage: { reserveBytes: 256 * 1024 * 1024 },
+  // About a thousand decoded records; a hundred contents of the largest size kept (256 KiB), thousands of the usual.
+  caches: { recordsBytes: 16 * 1024 * 1024, contentsBytes: 32 * 1024 * 1024 },
+  storage: {
+    reserveBytes: 256 * 1024 * 1024,
+    collectSeconds: 3600,
+    // An interrupted fetch is gone on with within days, or not at all.
+    keepPartialsSeconds: 3 * 86_400,
+    // What an execution left has no other copy: a week to take it away.
+    keepResultsSeconds: 7 * 86_400,
+  },
   // About 100 KiB of memory each.
   limits: { maxConnections: 200 },
+  // None: what a link may carry is for its owner to say.
+  bandwidth: { up: 0, down: 0, perPeerUp: 0, perPeerDown: 0 },
+  // Two of three copies may be lost at once. A node that restarts is back within the grace time, and a check an hour
+  // costs about 2 MB for each copy.
+  replication: {
+    factor: 3,
+    accept: true,
+    checkEverySeconds: 3600,
+    verifyEverySeconds: 86_400,
+    graceSeconds: 30,
+    settleSeconds: 10,
+  },
   publishers: { pins: {} },
   log: { level: 'info' },
 })
@@ -96,6 +162,7 @@ export interface ConfigFlags {
   readonly bootstrap?: readonly string[]
   readonly offerExecution?: boolean
   readonly mdns?: boolean
+  readonly passphraseFile?: string
   readonly logLevel?: string
 }
 
@@ -143,6 +210,7 @@ function withFlags(settings: Settings, flags: ConfigFlags): Settings {
     changes['bootstrap'] = [...(settings['bootstrap'] as string[]), ...flags.bootstrap]
   if (flags.offerExecution === true) changes['execution'] = { offer: true }
   if (flags.mdns === true) changes['mdns'] = true
+  if (flags.passphraseFile !== undefined) changes['keys'] = { passphraseFile: flags.passphraseFile }
   if (flags.logLevel !== undefined) changes['log'] = { level: flags.logLevel }
   return merge(settings, changes)
 }

@@ -1,5 +1,5 @@
 // CATALOG_* variables as settings: each key of the config file has one, its path in capitals
-// (`execution.ceiling.memoryMb` is CATALOG_EXECUTION_CEILING_MEMORY_MB).
+// (`execution.ceiling.memoryMb` is CATALOG_EXECUTION_CEILING_MEMORY_MB), or the short name that is listed here.
 import { nearestKey } from '../assets/nearest-key.ts'
 import { CatalogError } from '../base/errors.ts'
 
@@ -11,7 +11,9 @@ export const variableKinds: Readonly<Record<string, Kind>> = {
   network: 'text',
   listen: 'list',
   bootstrap: 'list',
+  'dns.servers': 'list',
   mdns: 'boolean',
+  'keys.passphraseFile': 'text',
   'sync.enabled': 'boolean',
   'sync.intervalSeconds': 'number',
   'execution.local': 'boolean',
@@ -24,9 +26,25 @@ export const variableKinds: Readonly<Record<string, Kind>> = {
   'execution.ceiling.processes': 'number',
   'execution.ceiling.outputMb': 'number',
   'execution.maxQueued': 'number',
+  'caches.recordsBytes': 'number',
+  'caches.contentsBytes': 'number',
   'storage.maxBytes': 'number',
   'storage.reserveBytes': 'number',
+  'storage.collectSeconds': 'number',
+  'storage.keepPartialsSeconds': 'number',
+  'storage.keepResultsSeconds': 'number',
   'limits.maxConnections': 'number',
+  'bandwidth.up': 'text',
+  'bandwidth.down': 'text',
+  'bandwidth.perPeerUp': 'text',
+  'bandwidth.perPeerDown': 'text',
+  'replication.factor': 'number',
+  'replication.accept': 'boolean',
+  'replication.maxBytes': 'number',
+  'replication.checkEverySeconds': 'number',
+  'replication.verifyEverySeconds': 'number',
+  'replication.graceSeconds': 'number',
+  'replication.settleSeconds': 'number',
   'publishers.pins': 'map',
   'log.level': 'text',
 }
@@ -34,8 +52,11 @@ export const variableKinds: Readonly<Record<string, Kind>> = {
 /** Variables of ours that are no settings. */
 const others = ['CATALOG_HOME', 'CATALOG_NO_INSTALL', 'CATALOG_PORTABLE_HASH', 'CATALOG_SCRATCH']
 
+/** Names that are shorter than their paths. */
+const shortNames: Readonly<Record<string, string>> = { 'keys.passphraseFile': 'CATALOG_PASSPHRASE_FILE' }
+
 export const variableName = (path: string): string =>
-  `CATALOG_${path.replaceAll('.', '_').replace(/[A-Z]/g, '_$&').toUpperCase()}`
+  shortNames[path] ?? `CATALOG_${path.replaceAll('.', '_').replace(/[A-Z]/g, '_$&').toUpperCase()}`
 
 /**
  * The settings that the variables give, nested as in the file.

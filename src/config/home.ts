@@ -11,6 +11,8 @@ export interface HomePaths {
   readonly home: string
   readonly config: string
   readonly keys: string
+  /** Opens the keys where there is no passphrase. Not among them: a copy of `keys` alone opens nothing. */
+  readonly unlockKey: string
   readonly store: string
   readonly content: string
   readonly socket: string
@@ -43,6 +45,7 @@ export function homePaths(dir: string): HomePaths {
     home,
     config: join(home, 'config.yaml'),
     keys: join(home, 'keys'),
+    unlockKey: join(home, 'unlock.key'),
     store: join(home, 'store'),
     content: join(home, 'content'),
     socket: join(home, 'control.sock'),
@@ -92,7 +95,8 @@ export async function createHome(dir: string): Promise<HomePaths> {
   await makeDirectory(paths.home, 0o700)
   await checkOwner(paths.home)
   const ours = new Set([...Object.values(paths), `${paths.version}.new`])
-  const foreign = (await readdir(paths.home)).find(name => !ours.has(join(paths.home, name)))
+  const isOurs = (path: string) => ours.has(path) || path.startsWith(`${paths.unlockKey}.`)
+  const foreign = (await readdir(paths.home)).find(name => !isOurs(join(paths.home, name)))
   if (foreign !== undefined)
     throw new CatalogError(
       'output-exists',

@@ -12,11 +12,17 @@
 //   POST   /v1/publish                        PublishRequest  -> stream of Progress, then PublishResult
 //   POST   /v1/fetch                          FetchRequest    -> stream of Progress, then { results: (FetchResult | {ref, error})[] }
 //   POST   /v1/execute                        ExecuteRequest  -> stream of ExecutionEvent, then ExecutionView; detach: 202 { id }
+//   POST   /v1/pin                            PinRequest      -> stream of Progress, then PinResult
+//   POST   /v1/gc                             CollectRequest  -> stream of Progress, then CollectResult
+//   POST   /v1/check                          CheckRequest    -> stream of Progress, then CheckResult
 //   GET    /v1/executions                     { executions: ExecutionView[] }
 //   GET    /v1/executions/{id}                ExecutionView
 //   GET    /v1/executions/{id}/logs?follow=   stream of { stream: 'stdout'|'stderr', text | base64 }
 //   POST   /v1/executions/{id}/result         ResultRequest   -> stream, then ResultResult
 //   POST   /v1/executions/{id}/cancel         ExecutionView
+//   GET    /v1/releases/{ref}/replicas        ReplicasView
+//   POST   /v1/releases/{ref}/replicas        ReplicasRequest -> ReplicasView
+//   POST   /v1/drain                          DrainRequest    -> stream of Progress, then DrainResult
 //   GET    /v1/announcements                  AnnouncementState
 //   GET    /v1/openapi.json                   the OpenAPI document
 //
@@ -50,18 +56,155 @@ export interface Status {
   readonly peers: number
   readonly releases: { readonly known: number; readonly held: number; readonly bytes: number }
   readonly freeBytes: number
+  readonly storage: StorageStatus
   readonly announcements: AnnouncementState
+  readonly bandwidth: { readonly up: BandwidthStatus; readonly down: BandwidthStatus }
   readonly execution: ExecutionStatus
+  readonly replication: ReplicationStatus
+  readonly caches: {
+    /** Decoded records, content indexes, and small contents as a whole. */
+    readonly records: CacheStatus
+    readonly indexes: CacheStatus
+    readonly contents: CacheStatus
+  }
   readonly memoryBytes: number
+  /** Of the names among the bootstrap addresses. */
+  readonly networkNames: readonly NetworkNameStatus[]
 }
 
-/** The persisted queue of DHT announcements: what waits, what failed last and why, when the oldest was due. */
+/** What DNS says of a name: a hint that nothing trusts. */
+export interface NetworkNameStatus {
+  readonly name: string
+  /** Multiaddrs with /p2p/…. */
+  readonly addresses: readonly string[]
+  readonly rootFingerprint?: string
+  /** When DNS last answered; absent: it has not yet. When it will be asked again. */
+  readonly askedAt?: string
+  readonly askAgainAt: string
+  readonly problems: readonly string[]
+}
+
+/** What a cache in memory holds and did since the start. */
+export interface CacheStatus {
+  readonly entries: number
+  readonly bytes: number
+  readonly maxBytes: number
+  readonly hits: number
+  readonly misses: number
+  readonly evictions: number
+}
+
+export interface ReplicationStatus {
+  /** Copies there should be of what is published here, this node's included. */
+  readonly factor: number
+  /** Whether this node keeps copies for others, and whether it is handing over what it has. */
+  readonly accept: boolean
+  readonly draining: boolean
+  /** Packages that this node has promised to keep a copy of; of these, for others. */
+  readonly kept: number
+  readonly forOthers: { readonly count: number; readonly bytes: number; readonly maxBytes: number }
+  /** Packages that had fewer whole copies than their factor when they were last looked at. */
+  readonly below: number
+}
+
+export interface ReplicasView {
+  readonly id: string
+  readonly name: string
+  readonly version: string
+  readonly root: string
+  readonly size: number
+  readonly factor: number
+  /** Whole copies on nodes that are not draining. */
+  readonly copies: number
+  readonly peers: readonly ReplicaView[]
+  /** Connected nodes that did not take a copy when they were last asked, and why. */
+  readonly refusals: readonly { readonly peer: string; readonly reason: string }[]
+}
+
+export interface ReplicaView {
+  readonly peer: string
+  readonly here: boolean
+  /** `whole`, `coming`, `leaving`, `failed`, `unknown` (not heard since the start) or `gone`. */
+  readonly state: string
+  readonly draining: boolean
+  /** When this node last found bytes of it right. */
+  readonly checkedAt?: string
+}
+
+export interface ReplicasRequest {
+  readonly factor: number
+}
+
+export interface DrainRequest {
+  /** Take copies again. */
+  readonly undo?: boolean
+}
+
+export interface DrainResult {
+  readonly draining: boolean
+  /** Packages that other nodes keep instead, and those for which there are not enough of them. */
+  readonly handedOver: number
+  readonly left: readonly ReplicasView[]
+}
+
+/** What this node may send or receive, in all and with each peer: bytes per second, 0 without a limit. */
+export interface BandwidthStatus {
+  readonly limit: number
+  readonly perPeerLimit: number
+  /** The mean of the last seconds, and all since the start; counted where anything is limited. */
+  readonly bytesPerSecond?: number
+  readonly totalBytes?: number
+}
+
+/** The bytes of contents here, each counted once, by what keeps it: the first of these that does. */
+export interface StorageStatus {
+  /** The most that contents may take here; absent: what the disk has. */
+  readonly quotaBytes?: number
+  readonly usedBytes: number
+  /** Published on this node; pinned; promised to others as a replica; outputs of executions. */
+  readonly publishedBytes: number
+  readonly pinnedBytes: number
+  readonly owedBytes: number
+  readonly resultBytes: number
+  /** Only being read or fetched keeps these at the moment. */
+  readonly inUseBytes: number
+  /** These go, the least recently used first, when space is needed. */
+  readonly evictableBytes: number
+}
+
+/** The persisted queue of DHT announcements. Times are in ms since 1970, durations in ms. */
 export interface AnnouncementState {
+  /** All of the queue: waiting, announced and failing. */
+  readonly keys: number
+  /** Not told to anybody yet. */
   readonly waiting: number
   readonly announced: number
+  /** Peers were there, and none accepted it. */
   readonly failing: number
+  /** No member of the network is connected: nothing is tried until one is. */
+  readonly waitingForPeers: boolean
+  /** What should have been announced, or announced again, ten minutes ago or more; and how late the oldest is. */
+  readonly overdue: number
+  readonly oldestOverdueMs?: number
+  /** When the oldest that waits or fails was due. */
   readonly oldestDueMs?: number
+  /** What announcing again has cost: in the cycle that goes on, and in the last one that is over. */
+  readonly cycle?: AnnouncementCycle
+  readonly lastCycle?: AnnouncementCycle
+  /** The stretch of the keyspace, by its first bits, that comes up next. */
+  readonly nextRegion?: { readonly prefix: string; readonly dueMs: number }
   readonly lastError?: string
+  /** Where announcing is so late that peers begin to forget, with the next step. */
+  readonly warning?: string
+}
+
+export interface AnnouncementCycle {
+  readonly startedMs: number
+  /** Time spent looking up and telling. */
+  readonly busyMs: number
+  readonly keys: number
+  readonly regions: number
+  readonly lookups: number
 }
 
 export interface ExecutionStatus {
@@ -107,6 +250,8 @@ export interface ReleaseView {
   readonly signedAt: string
   /** `complete`, `partial` or `none`: how much of it is on this node. */
   readonly held: string
+  /** Kept here until it is unpinned or removed. */
+  readonly pinned: boolean
 }
 
 export interface ReleaseDetail extends ReleaseView {
@@ -133,6 +278,8 @@ export interface SearchHit extends ReleaseView {
 export interface PublishRequest {
   /** Absolute path of a package directory or of a manifest file alone. */
   readonly path: string
+  /** How many copies there should be, this node's included; absent: as the config says, or as it was. */
+  readonly replicas?: number
 }
 
 export interface PublishResult {
@@ -185,6 +332,77 @@ export interface RemoveResult {
   readonly name: string
   readonly version: string
   readonly bytesFreed: number
+  /** Something is reading or fetching the bytes: they go with the next collection of garbage. */
+  readonly inUse?: true
+}
+
+export interface PinRequest {
+  readonly ref: string
+  /** Ends the pin. */
+  readonly remove?: boolean
+  readonly publisher?: string
+}
+
+export interface PinResult {
+  readonly id: string
+  readonly name: string
+  readonly version: string
+  readonly root: string
+  readonly pinned: boolean
+  /** What is not here is fetched before it is pinned. */
+  readonly bytesTransferred: number
+}
+
+export interface CollectRequest {
+  /** Only says what would go. */
+  readonly dryRun?: boolean
+}
+
+interface Freed {
+  readonly contents: number
+  readonly bytes: number
+}
+
+export interface CollectResult {
+  readonly dryRun: boolean
+  /** Contents that no release here names. */
+  readonly unreferenced: Freed
+  /** Fetches that were left, and not gone on with for `storage.keepPartialsSeconds`. */
+  readonly partial: Freed
+  /** Outputs of executions older than `storage.keepResultsSeconds`. */
+  readonly results: Freed
+  /** Files that interrupted work left. */
+  readonly leftovers: { readonly files: number; readonly bytes: number }
+  /** Records of where shards of removed contents were. */
+  readonly hints: number
+  /** All of it. */
+  readonly bytes: number
+}
+
+export interface CheckRequest {
+  /** Absent: everything that is here. */
+  readonly refs?: readonly string[]
+  /** Fetch damaged shards anew from other nodes. */
+  readonly repair?: boolean
+}
+
+export interface CheckResult {
+  readonly contents: number
+  /** Bytes that were read and hashed. */
+  readonly bytes: number
+  readonly damaged: readonly DamagedContent[]
+}
+
+export interface DamagedContent {
+  readonly root: string
+  /** The releases that have this content; none for the outputs of an execution. */
+  readonly releases: readonly { readonly id: string; readonly name: string; readonly version: string }[]
+  /** Numbers of the damaged shards; empty when the content index itself cannot be read. */
+  readonly shards: readonly number[]
+  readonly repaired: boolean
+  readonly bytesTransferred: number
+  /** Why it could not be repaired. */
+  readonly error?: Record<string, unknown>
 }
 
 export interface ExecuteRequest {
@@ -271,6 +489,9 @@ export interface NodeApi {
   releases(heldOnly: boolean): Promise<ReleaseView[]>
   show(ref: string, options: CallOptions & { publisher?: string }): Promise<ReleaseDetail>
   remove(ref: string): Promise<RemoveResult>
+  pin(request: PinRequest, options: ProgressOptions): Promise<PinResult>
+  collect(request: CollectRequest, options: ProgressOptions): Promise<CollectResult>
+  check(request: CheckRequest, options: ProgressOptions): Promise<CheckResult>
   search(query: SearchQuery): Promise<SearchHit[]>
   publish(request: PublishRequest, options: ProgressOptions): Promise<PublishResult>
   fetch(request: FetchRequest, options: ProgressOptions): Promise<(FetchResult | FetchFailure)[]>
@@ -289,4 +510,7 @@ export interface NodeApi {
   cancelExecution(id: string): Promise<ExecutionView>
   result(id: string, request: ResultRequest, options: ProgressOptions): Promise<ResultResult>
   announcements(): Promise<AnnouncementState>
+  replicas(ref: string, options: CallOptions): Promise<ReplicasView>
+  setReplicas(ref: string, request: ReplicasRequest, options: CallOptions): Promise<ReplicasView>
+  drain(request: DrainRequest, options: ProgressOptions): Promise<DrainResult>
 }

@@ -6,6 +6,12 @@ import { CatalogError, type ErrorCode, errorTable } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type {
   AnnouncementState,
+  CheckRequest,
+  CheckResult,
+  CollectRequest,
+  CollectResult,
+  DrainRequest,
+  DrainResult,
   ExecuteRequest,
   ExecutionEvent,
   ExecutionView,
@@ -13,6 +19,8 @@ import type {
   FetchRequest,
   FetchResult,
   PeerView,
+  PinRequest,
+  PinResult,
   Progress,
   ProgressOptions,
   PublishRequest,
@@ -20,6 +28,7 @@ import type {
   ReleaseDetail,
   ReleaseView,
   RemoveResult,
+  ReplicasView,
   ResultRequest,
   ResultResult,
   SearchHit,
@@ -68,6 +77,30 @@ export class ControlClient {
 
   remove(ref: string, options?: CallOptions): Promise<RemoveResult> {
     return this.#json('DELETE', `/v1/releases/${encodeURIComponent(ref)}`, undefined, options)
+  }
+
+  pin(request: PinRequest, options: ProgressOptions = {}): Promise<PinResult> {
+    return this.#work('/v1/pin', request, options)
+  }
+
+  collect(request: CollectRequest = {}, options: ProgressOptions = {}): Promise<CollectResult> {
+    return this.#work('/v1/gc', request, options)
+  }
+
+  check(request: CheckRequest = {}, options: ProgressOptions = {}): Promise<CheckResult> {
+    return this.#work('/v1/check', request, options)
+  }
+
+  replicas(ref: string, options?: CallOptions): Promise<ReplicasView> {
+    return this.#json('GET', `/v1/releases/${encodeURIComponent(ref)}/replicas`, undefined, options)
+  }
+
+  setReplicas(ref: string, factor: number, options?: CallOptions): Promise<ReplicasView> {
+    return this.#json('POST', `/v1/releases/${encodeURIComponent(ref)}/replicas`, { factor }, options)
+  }
+
+  drain(request: DrainRequest, options: ProgressOptions = {}): Promise<DrainResult> {
+    return this.#work('/v1/drain', request, options)
   }
 
   async search(search: SearchQuery, options?: CallOptions): Promise<SearchHit[]> {

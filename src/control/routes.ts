@@ -5,10 +5,15 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { CatalogError } from '../base/errors.ts'
 import type {
+  CheckRequest,
+  CollectRequest,
+  DrainRequest,
   ExecuteRequest,
   FetchRequest,
   NodeApi,
+  PinRequest,
   PublishRequest,
+  ReplicasRequest,
   ResultRequest,
   SearchQuery,
 } from './api.ts'
@@ -27,7 +32,9 @@ export function addRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf
   addNodeRoutes(app, api)
   addReleaseRoutes(app, api, signalOf)
   addWorkRoutes(app, api, signalOf)
+  addKeepingRoutes(app, api, signalOf)
   addExecutionRoutes(app, api, signalOf)
+  addReplicationRoutes(app, api, signalOf)
 }
 
 const failures = { default: answers.error }
@@ -205,6 +212,94 @@ function addWorkRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf): 
       new LineStream(reply, signalOf(request)).run(async onProgress => ({
         results: await api.fetch(request.body as FetchRequest, { signal: signalOf(request), onProgress }),
       })),
+  )
+}
+
+function addKeepingRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf): void {
+  app.post(
+    '/v1/pin',
+    {
+      schema: {
+        summary: 'Keep a release here until it is unpinned, fetching it first; remove=true unpins it',
+        body: requests.pin,
+        response: lines('progress', answers.pinned, 'Progress, then the pin'),
+      },
+    },
+    (request, reply) =>
+      new LineStream(reply, signalOf(request)).run(onProgress =>
+        api.pin(request.body as PinRequest, { signal: signalOf(request), onProgress }),
+      ),
+  )
+  app.post(
+    '/v1/gc',
+    {
+      schema: {
+        summary: 'Collect garbage: what no release, fetch or execution needs any more',
+        body: requests.collect,
+        response: lines('progress', answers.collected, 'Progress, then what was freed'),
+      },
+    },
+    (request, reply) =>
+      new LineStream(reply, signalOf(request)).run(onProgress =>
+        api.collect(request.body as CollectRequest, { signal: signalOf(request), onProgress }),
+      ),
+  )
+  app.post(
+    '/v1/check',
+    {
+      schema: {
+        summary: 'Hash every stored shard; repair=true fetches damaged ones anew',
+        body: requests.check,
+        response: lines('progress', answers.checked, 'Progress, then what was damaged'),
+      },
+    },
+    (request, reply) =>
+      new LineStream(reply, signalOf(request)).run(onProgress =>
+        api.check(request.body as CheckRequest, { signal: signalOf(request), onProgress }),
+      ),
+  )
+}
+
+function addReplicationRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf): void {
+  const refOf = (request: FastifyRequest) => (request.params as { ref: string }).ref
+  app.get(
+    '/v1/releases/:ref/replicas',
+    {
+      schema: {
+        summary: 'The copies that nodes have promised to keep of a release',
+        params: parameters.ref,
+        querystring: queries.none,
+        response: answer(answers.replicas),
+      },
+    },
+    request => api.replicas(refOf(request), { signal: signalOf(request) }),
+  )
+  app.post(
+    '/v1/releases/:ref/replicas',
+    {
+      schema: {
+        summary: 'Say how many copies of a release there should be',
+        params: parameters.ref,
+        body: requests.replicas,
+        response: answer(answers.replicas),
+      },
+    },
+    request =>
+      api.setReplicas(refOf(request), request.body as ReplicasRequest, { signal: signalOf(request) }),
+  )
+  app.post(
+    '/v1/drain',
+    {
+      schema: {
+        summary: 'Hand over every copy that is kept here, and take no more; or take copies again',
+        body: requests.drain,
+        response: lines('progress', answers.drained, 'Progress, then what was handed over'),
+      },
+    },
+    (request, reply) =>
+      new LineStream(reply, signalOf(request)).run(onProgress =>
+        api.drain(request.body as DrainRequest, { signal: signalOf(request), onProgress }),
+      ),
   )
 }
 

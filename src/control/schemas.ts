@@ -4,16 +4,27 @@ import { isAbsolute } from 'node:path'
 import { z } from 'zod'
 import type {
   AnnouncementState,
+  CheckRequest,
+  CheckResult,
+  CollectRequest,
+  CollectResult,
+  DrainRequest,
+  DrainResult,
   ExecuteRequest,
   ExecutionView,
   FetchRequest,
   FetchResult,
   PeerView,
+  PinRequest,
+  PinResult,
   PublishRequest,
   PublishResult,
   ReleaseDetail,
   ReleaseView,
   RemoveResult,
+  ReplicasRequest,
+  ReplicasView,
+  ReplicationStatus,
   ResultRequest,
   ResultResult,
   SearchHit,
@@ -40,12 +51,19 @@ const publisher = z.string().min(1).max(256).optional()
 const executionId = z.string().regex(/^[A-Za-z0-9_-]{1,128}$/, 'is no execution id')
 const flag = z.enum(['true', 'false']).optional()
 
+const replicas = z.number().int().min(1).max(16)
+
 const maxArgs = 256
 const maxArgBytes = 128 * 1024
 const maxInputBytes = 16 * 1024 * 1024
 
 export const requests = {
-  publish: z.strictObject({ path: absolutePath }) satisfies SchemaOf<PublishRequest>,
+  publish: z.strictObject({
+    path: absolutePath,
+    replicas: replicas.optional(),
+  }) satisfies SchemaOf<PublishRequest>,
+  replicas: z.strictObject({ factor: replicas }) satisfies SchemaOf<ReplicasRequest>,
+  drain: z.strictObject({ undo: z.boolean().optional() }) satisfies SchemaOf<DrainRequest>,
   fetch: z.strictObject({
     refs: z.array(ref).min(1).max(1000),
     out: absolutePath.optional(),
@@ -71,6 +89,12 @@ export const requests = {
     detach: z.boolean().optional(),
     publisher,
   }) satisfies SchemaOf<ExecuteRequest>,
+  pin: z.strictObject({ ref, remove: z.boolean().optional(), publisher }) satisfies SchemaOf<PinRequest>,
+  collect: z.strictObject({ dryRun: z.boolean().optional() }) satisfies SchemaOf<CollectRequest>,
+  check: z.strictObject({
+    refs: z.array(ref).min(1).max(1000).optional(),
+    repair: z.boolean().optional(),
+  }) satisfies SchemaOf<CheckRequest>,
   result: z.strictObject({
     out: absolutePath,
     force: z.boolean().optional(),
@@ -113,15 +137,82 @@ const text = z.string()
 const count = z.number().int().nonnegative()
 const failure = z.looseObject({ code: text, message: text })
 
+const announcementCycle = z.object({
+  startedMs: z.number(),
+  busyMs: z.number(),
+  keys: count,
+  regions: count,
+  lookups: count,
+})
+
 const announcements = z.object({
+  keys: count,
   waiting: count,
   announced: count,
   failing: count,
+  waitingForPeers: z.boolean(),
+  overdue: count,
+  oldestOverdueMs: z.number().optional(),
   oldestDueMs: z.number().optional(),
+  cycle: announcementCycle.optional(),
+  lastCycle: announcementCycle.optional(),
+  nextRegion: z.object({ prefix: text, dueMs: z.number() }).optional(),
   lastError: text.optional(),
+  warning: text.optional(),
 }) satisfies SchemaOf<AnnouncementState>
 
 const limits = { cpuCores: z.number(), memoryMb: z.number(), storageMb: z.number(), runSeconds: z.number() }
+
+const bandwidth = z.object({
+  limit: count.describe('Bytes per second; 0: unlimited'),
+  perPeerLimit: count,
+  bytesPerSecond: count.optional(),
+  totalBytes: count.optional(),
+})
+
+const replication = z.object({
+  factor: count,
+  accept: z.boolean(),
+  draining: z.boolean(),
+  kept: count,
+  forOthers: z.object({ count, bytes: count, maxBytes: count }),
+  below: count.describe('Packages with fewer whole copies than their factor'),
+}) satisfies SchemaOf<ReplicationStatus>
+
+const replicasView = z.object({
+  id: text,
+  name: text,
+  version: text,
+  root: text,
+  size: count,
+  factor: count,
+  copies: count,
+  peers: z.array(
+    z.object({
+      peer: text,
+      here: z.boolean(),
+      state: text.describe('whole, coming, leaving, failed, unknown or gone'),
+      draining: z.boolean(),
+      checkedAt: text.optional(),
+    }),
+  ),
+  refusals: z.array(z.object({ peer: text, reason: text })),
+}) satisfies SchemaOf<ReplicasView>
+
+const drained = z.object({
+  draining: z.boolean(),
+  handedOver: count,
+  left: z.array(replicasView),
+}) satisfies SchemaOf<DrainResult>
+
+const cache = z.object({
+  entries: count,
+  bytes: count,
+  maxBytes: count,
+  hits: count,
+  misses: count,
+  evictions: count,
+})
 
 const status = z.object({
   version: text,
@@ -134,7 +225,18 @@ const status = z.object({
   peers: count,
   releases: z.object({ known: count, held: count, bytes: count }),
   freeBytes: count,
+  storage: z.object({
+    quotaBytes: count.optional(),
+    usedBytes: count,
+    publishedBytes: count,
+    pinnedBytes: count,
+    owedBytes: count,
+    resultBytes: count,
+    inUseBytes: count,
+    evictableBytes: count,
+  }),
   announcements,
+  bandwidth: z.object({ up: bandwidth, down: bandwidth }),
   execution: z.object({
     local: z.boolean(),
     offer: z.boolean(),
@@ -145,7 +247,19 @@ const status = z.object({
     running: count,
     ceiling: z.object(limits),
   }),
+  replication,
+  caches: z.object({ records: cache, indexes: cache, contents: cache }),
   memoryBytes: count,
+  networkNames: z.array(
+    z.object({
+      name: text,
+      addresses: z.array(text),
+      rootFingerprint: text.optional().describe('what DNS says; a hint that nothing trusts'),
+      askedAt: text.optional(),
+      askAgainAt: text,
+      problems: z.array(text),
+    }),
+  ),
 }) satisfies SchemaOf<Status>
 
 const peer = z.object({
@@ -172,6 +286,7 @@ const release = z.object({
   category: text.optional(),
   signedAt: text,
   held: text.describe('complete, partial or none'),
+  pinned: z.boolean(),
 }) satisfies SchemaOf<ReleaseView>
 
 const releaseDetail = release.extend({
@@ -218,7 +333,43 @@ const removed = z.object({
   name: text,
   version: text,
   bytesFreed: count,
+  inUse: z.literal(true).describe('The bytes go once nothing reads or fetches them').optional(),
 }) satisfies SchemaOf<RemoveResult>
+
+const pinned = z.object({
+  id: text,
+  name: text,
+  version: text,
+  root: text,
+  pinned: z.boolean(),
+  bytesTransferred: count,
+}) satisfies SchemaOf<PinResult>
+
+const freed = z.object({ contents: count, bytes: count })
+const collected = z.object({
+  dryRun: z.boolean(),
+  unreferenced: freed,
+  partial: freed,
+  results: freed,
+  leftovers: z.object({ files: count, bytes: count }),
+  hints: count,
+  bytes: count,
+}) satisfies SchemaOf<CollectResult>
+
+const checked = z.object({
+  contents: count,
+  bytes: count,
+  damaged: z.array(
+    z.object({
+      root: text,
+      releases: z.array(z.object({ id: text, name: text, version: text })),
+      shards: z.array(count),
+      repaired: z.boolean(),
+      bytesTransferred: count,
+      error: z.record(text, z.unknown()).optional(),
+    }),
+  ),
+}) satisfies SchemaOf<CheckResult>
 
 const execution = z.object({
   id: text,
@@ -267,6 +418,9 @@ export const answers = {
   releases: z.object({ releases: z.array(release) }),
   releaseDetail,
   removed,
+  pinned,
+  collected,
+  checked,
   search: z.object({ results: z.array(searchHit) }),
   published,
   fetched: z.object({ results: z.array(z.union([fetched, z.object({ ref: text, error: failure })])) }),
@@ -275,5 +429,7 @@ export const answers = {
   executions: z.object({ executions: z.array(execution) }),
   result,
   announcements,
+  replicas: replicasView,
+  drained,
   error: z.object({ error: failure }),
 }

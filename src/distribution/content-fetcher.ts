@@ -3,11 +3,13 @@
 // whoever is found meanwhile. What is here already, from an interrupted fetch or another version, is not asked for.
 import type { ContentIndex } from '../assets/content-index.ts'
 import type { ContentStore } from '../assets/content-store.ts'
+import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import type { Host } from '../network/host.ts'
 import { FetchJob } from './fetch/job.ts'
 import type { ProviderWorkOptions } from './fetch/provider-work.ts'
+import { NodeWindow } from './fetch/window.ts'
 import type { PeerScores } from './peer-scores.ts'
 import { defaultLaneOptions } from './transfer-lane.ts'
 
@@ -19,21 +21,24 @@ export interface ContentFetcherOptions extends ProviderWorkOptions {
   readonly searchAgainMs: number
   /** Time between two searches while providers are at work: more may have come. */
   readonly searchMoreMs: number
+  /** Where more providers are known than may work at once, the slowest gives up its place this often. */
+  readonly rotateMs: number
 }
 
 export const defaultContentFetcherOptions: ContentFetcherOptions = {
   lane: defaultLaneOptions,
-  // Several overlap the waits for both disks: of 256 MiB over loopback, four moved half as much again as one.
-  lanesPerProvider: 4,
-  // 8 providers x 4 lanes x 2 MiB outstanding = 64 MiB at the very most.
+  lanesPerProvider: 2,
   maxProviders: 8,
-  batchBytes: 512 * 1024,
+  batchBytes: 1024 * 1024,
   patienceMs: 12_000,
   searchAgainMs: 1_500,
   searchMoreMs: 10_000,
+  // Long enough to tell a slow start from a slow provider.
+  rotateMs: 5_000,
   // Longer than an index of a few MB takes: whoever needs more shares the question with the next provider.
   indexPatienceMs: 2_000,
   idleLaneMs: 3_000,
+  haveAgainMs: 500,
 }
 
 export interface FetchOptions extends CallOptions {
@@ -57,7 +62,7 @@ export interface FetchReport {
 export interface ContentFetcherDeps {
   readonly host: Host
   readonly store: ContentStore
-  readonly scores: Pick<PeerScores, 'ban' | 'isBanned'>
+  readonly scores: Pick<PeerScores, 'ban' | 'isBanned' | 'link' | 'failed'>
   readonly findProviders: (root: string, options: CallOptions) => AsyncIterable<string>
   readonly log: Log
 }
@@ -67,6 +72,7 @@ export class ContentFetcher {
   readonly #options: ContentFetcherOptions
   /** One fetch per root; who asks while it runs joins it. */
   readonly #running = new Map<string, FetchJob>()
+  readonly #window = new NodeWindow()
 
   constructor(deps: ContentFetcherDeps, options = defaultContentFetcherOptions) {
     this.#deps = deps
@@ -78,18 +84,67 @@ export class ContentFetcher {
    * @throws CatalogError `no-providers`, `no-space`, `storage-failed`, `bad-record` (index refused), or the signal's reason
    */
   async fetch(root: string, options: FetchOptions = {}): Promise<FetchReport> {
-    options.signal?.throwIfAborted()
+    return (await this.#job(root, options)).join(options)
+  }
+
+  /** The index of a content, from whoever has it. What comes beside it is kept. */
+  async index(root: string, options: FetchOptions = {}): Promise<ContentIndex> {
+    const { job, joined, leave } = await this.#join(root, options)
+    try {
+      // Who is refused, for the size that its release says, has no index either.
+      return await Promise.race([job.index(), joined.then(() => job.index())])
+    } finally {
+      await leave()
+    }
+  }
+
+  /**
+   * Bytes [offset, offset + length) of a content's stream while it is being fetched, in order, each as soon as it is
+   * here: they are fetched before the rest, and the fetch goes on for as long as somebody reads.
+   * @throws as `fetch`
+   */
+  async *read(
+    root: string,
+    offset: number,
+    length: number,
+    options: FetchOptions = {},
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const { store } = this.#deps
+    if ((await store.state(root)) === 'complete') return yield* store.read(root, offset, length, options)
+    const { job, leave } = await this.#join(root, options)
+    try {
+      yield* job.read(offset, length, options)
+    } finally {
+      await leave()
+    }
+  }
+
+  /** Takes part in a fetch without waiting for its end. */
+  async #join(root: string, options: FetchOptions) {
+    const job = await this.#job(root, options)
+    const leaving = new AbortController()
+    const signals = options.signal === undefined ? [leaving.signal] : [leaving.signal, options.signal]
+    const joined = job.join({ ...options, signal: AbortSignal.any(signals) })
+    joined.catch(() => undefined)
+    const leave = async () => {
+      leaving.abort(new CatalogError('cancelled', 'What was asked of the fetch is here.'))
+      await joined.catch(() => undefined)
+    }
+    return { job, joined, leave }
+  }
+
+  /** The running fetch of a root, or a new one, which begins when somebody joins. */
+  async #job(root: string, { signal }: CallOptions): Promise<FetchJob> {
+    signal?.throwIfAborted()
     // One that is being wound up has another caller's failure for a result.
     for (let running = this.#running.get(root); running !== undefined; running = this.#running.get(root)) {
-      if (!running.ending) return running.join(options)
+      if (!running.ending) return running
       await running.ended
-      options.signal?.throwIfAborted()
+      signal?.throwIfAborted()
     }
-    const job = new FetchJob(root, this.#deps, this.#options)
+    const job = new FetchJob(root, { ...this.#deps, window: this.#window }, this.#options)
     this.#running.set(root, job)
-    const report = job.join(options)
-    job.start()
     void job.ended.then(() => this.#running.delete(root))
-    return report
+    return job
   }
 }

@@ -10,6 +10,8 @@ export interface ProvidersDeps {
   readonly host: Host
   readonly router: Pick<Router, 'findProviders'>
   readonly log: Log
+  /** Whom to ask first first; absent: as they come. */
+  readonly rank?: (peers: readonly string[]) => readonly string[]
 }
 
 /** Connected peers that are asked without the DHT naming them. */
@@ -23,8 +25,10 @@ export async function* findProviders(
   options: CallOptions = {},
 ): AsyncIterable<string> {
   const seen = new Set<string>([deps.host.peer])
-  for (const { peer } of deps.host.connections().slice(0, maxConnectedAsked)) {
-    if (seen.has(peer)) continue
+  const connected = [...new Set(deps.host.connections().map(({ peer }) => peer))].filter(
+    peer => peer !== deps.host.peer,
+  )
+  for (const peer of (deps.rank?.(connected) ?? connected).slice(0, maxConnectedAsked)) {
     seen.add(peer)
     yield peer
   }
@@ -64,7 +68,7 @@ async function askHolder(
 ): Promise<void> {
   try {
     const lane = await TransferLane.open(deps.host, peer, defaultLaneOptions, options)
-    const answer = await lane.holds(root, options)
+    const answer = await lane.have(root, options)
     if (answer !== undefined) holders.push({ peer, complete: answer.complete })
     await lane.close()
   } catch (error) {

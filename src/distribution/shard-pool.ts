@@ -11,22 +11,43 @@ export interface Batch {
 /** Who fetches; two lanes to one peer never race each other for a shard. */
 interface Lane {
   readonly peer: string
+  /** Its bytes wait for this node's own limits, so that another would bring them no sooner. */
+  readonly heldBack?: boolean
+}
+
+interface Run {
+  readonly first: number
+  /** The shard after the last. */
+  readonly end: number
 }
 
 export class ShardPool {
   readonly #lengths: readonly number[]
-  /** Shards nobody has and nobody is fetching, ascending. */
-  readonly #free = new Set<number>()
+  /** 1 for a shard that nobody has and nobody is fetching. */
+  readonly #free: Uint8Array
+  #freeCount = 0
   /** Shards being fetched, with the lanes that do and since when; insertion order is age. */
   readonly #taken = new Map<number, { readonly lanes: Set<Lane>; readonly since: number }>()
+  /** Where each peer goes on. */
+  readonly #places = new Map<string, number>()
+  /** Somebody is waiting for these. */
+  readonly #urgent = new Set<Run>()
 
   constructor(lengths: readonly number[], missing: Iterable<number>) {
     this.#lengths = lengths
-    for (const shard of missing) this.#free.add(shard)
+    this.#free = new Uint8Array(lengths.length)
+    for (const shard of missing) this.#setFree(shard)
   }
 
   get done(): boolean {
-    return this.#free.size === 0 && this.#taken.size === 0
+    return this.#freeCount === 0 && this.#taken.size === 0
+  }
+
+  /** These shards go before all others, in order, until the returned function is called. */
+  hurry(first: number, end: number): () => void {
+    const run = { first, end }
+    this.#urgent.add(run)
+    return () => this.#urgent.delete(run)
   }
 
   /**
@@ -42,30 +63,63 @@ export class ShardPool {
     now = 0,
     overdue = now,
   ): Batch | undefined {
-    for (const first of this.#free) {
-      if (!has(first)) continue
-      const lengths: number[] = []
-      let bytes = 0
-      for (let shard = first; this.#free.has(shard) && has(shard); shard++) {
-        const length = this.#lengths[shard] as number
-        if (lengths.length > 0 && bytes + length > maxBytes) break
-        lengths.push(length)
-        bytes += length
-      }
-      for (let shard = first; shard < first + lengths.length; shard++) {
-        this.#free.delete(shard)
-        this.#taken.set(shard, { lanes: new Set([lane]), since: now })
-      }
-      return { first, lengths }
+    const wanted = (shard: number) => this.#free[shard] === 1 && has(shard)
+    const first = this.#freeCount === 0 ? undefined : this.#next(lane.peer, wanted)
+    if (first === undefined) return this.#steal(lane, has, overdue)
+    const lengths: number[] = []
+    let bytes = 0
+    let shard = first
+    for (; shard < this.#free.length && wanted(shard); shard++) {
+      const length = this.#lengths[shard] as number
+      if (lengths.length > 0 && bytes + length > maxBytes) break
+      lengths.push(length)
+      bytes += length
+      this.#clearFree(shard)
+      this.#taken.set(shard, { lanes: new Set([lane]), since: now })
     }
-    return this.#steal(lane, has, overdue)
+    this.#places.set(lane.peer, shard)
+    return { first, lengths }
+  }
+
+  #next(peer: string, wanted: (shard: number) => boolean): number | undefined {
+    for (const { first, end } of this.#urgent) {
+      const shard = find(first, end, wanted)
+      if (shard !== undefined) return shard
+    }
+    const place = this.#places.get(peer) ?? this.#newPlace()
+    return find(place, this.#free.length, wanted) ?? find(0, place, wanted)
+  }
+
+  /**
+   * Each provider begins in the middle of what is left to the others, so that they meet late, and that several nodes
+   * that fetch the same content do not all have the same beginning of it.
+   */
+  #newPlace(): number {
+    if (this.#places.size === 0) return 0
+    let longest: Run = { first: 0, end: 0 }
+    for (let first = 0; first < this.#free.length; ) {
+      if (this.#free[first] === 0) {
+        first += 1
+        continue
+      }
+      let end = first
+      while (end < this.#free.length && this.#free[end] === 1) end += 1
+      if (end - first > longest.end - longest.first) longest = { first, end }
+      first = end
+    }
+    return Math.floor((longest.first + longest.end) / 2)
   }
 
   // At most two lanes on one shard: the price of finishing early is bounded by what is in flight.
   #steal(lane: Lane, has: (shard: number) => boolean, overdue: number): Batch | undefined {
     for (const [shard, { lanes, since }] of this.#taken) {
       if (since > overdue) return undefined
-      if (lanes.size > 1 || !has(shard) || [...lanes].some(({ peer }) => peer === lane.peer)) continue
+      if (
+        lanes.size > 1 ||
+        !has(shard) ||
+        [...lanes].some(({ peer, heldBack }) => peer === lane.peer || heldBack === true)
+      )
+        continue
       lanes.add(lane)
       return { first: shard, lengths: [this.#lengths[shard] as number] }
     }
@@ -74,7 +128,7 @@ export class ShardPool {
 
   /** The shard is verified and written; false when it already was. */
   finish(shard: number): boolean {
-    return this.#taken.delete(shard) || this.#free.delete(shard)
+    return this.#taken.delete(shard) || this.#clearFree(shard)
   }
 
   /** The lane gives up what it was fetching; shards nobody else fetches are free again. */
@@ -82,7 +136,25 @@ export class ShardPool {
     for (const [shard, { lanes }] of this.#taken) {
       if (!lanes.delete(lane) || lanes.size > 0) continue
       this.#taken.delete(shard)
-      this.#free.add(shard)
+      this.#setFree(shard)
     }
   }
+
+  #setFree(shard: number): void {
+    if (this.#free[shard] === 1) return
+    this.#free[shard] = 1
+    this.#freeCount += 1
+  }
+
+  #clearFree(shard: number): boolean {
+    if (this.#free[shard] !== 1) return false
+    this.#free[shard] = 0
+    this.#freeCount -= 1
+    return true
+  }
+}
+
+function find(from: number, end: number, wanted: (shard: number) => boolean): number | undefined {
+  for (let shard = from; shard < end; shard++) if (wanted(shard)) return shard
+  return undefined
 }

@@ -1,11 +1,13 @@
 // One stream to one provider: questions of the transfer protocol, several in flight, answers in order.
 // It bounds what is asked for and not yet taken, notices a provider that stalls or crawls, and counts bytes.
 // Which shards to ask for, and what to do with them, is not its business.
+import { BufferPool } from '../base/buffer-pool.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
-import { encodeFrame, FrameReader, naturalField } from '../network/frames.ts'
-import type { ByteStream, Host } from '../network/host.ts'
-import { refusal, transferLimits, transferProtocol } from './transfer-server.ts'
+import { encodeFrame, FrameReader, listField, type Message, naturalField } from '../network/frames.ts'
+import type { ByteStream, Host, OpenOptions } from '../network/host.ts'
+import { decompress } from './compression.ts'
+import { refusal, transferLimits, transferProtocol } from './transfer-protocol.ts'
 
 export interface LaneOptions {
   /** Without a single byte for this long while something is asked, the provider counts as stalled. */
@@ -24,6 +26,36 @@ export const defaultLaneOptions: LaneOptions = {
 export interface Availability {
   readonly complete: boolean
   has(shard: number): boolean
+}
+
+/** Shared by all lanes: what one fetch gives back, the next takes. */
+const buffers = new BufferPool()
+
+/** Takes whole shards, `count` of them from `first` on. */
+export type OnShards = (first: number, bytes: Uint8Array, count: number) => Promise<void>
+
+/** Shards that came as they are and lie behind each other are taken together, up to so many bytes. */
+const runBytes = 512 * 1024
+
+interface Run {
+  readonly place: number
+  readonly count: number
+  readonly bytes: number
+}
+
+function* runsOf(lengths: readonly number[], frames: readonly number[]): Iterable<Run> {
+  for (let place = 0; place < frames.length; ) {
+    let bytes = frames[place] as number
+    let count = 1
+    const isPlain = (at: number) => at < frames.length && frames[at] === lengths[at]
+    if (isPlain(place))
+      while (isPlain(place + count) && bytes + (frames[place + count] as number) <= runBytes) {
+        bytes += frames[place + count] as number
+        count += 1
+      }
+    yield { place, count, bytes }
+    place += count
+  }
 }
 
 export class TransferLane {
@@ -48,9 +80,14 @@ export class TransferLane {
     host: Host,
     peer: string,
     options: LaneOptions,
-    call: CallOptions,
+    call: OpenOptions,
   ): Promise<TransferLane> {
     return new TransferLane(await host.open(peer, transferProtocol, call), options)
+  }
+
+  /** Bytes are here, and this node's own limits hold them back. */
+  get heldBack(): boolean {
+    return this.#stream.heldBack === true
   }
 
   /** Bytes received on this stream so far, protocol included. */
@@ -59,23 +96,13 @@ export class TransferLane {
   }
 
   /** Which shards of a root the provider can serve; undefined when it does not know the root. */
-  async have(root: string, shardCount: number, call: CallOptions = {}): Promise<Availability | undefined> {
-    const maxLength = Math.ceil(shardCount / 8)
+  async have(root: string, call: CallOptions = {}): Promise<Availability | undefined> {
     return this.#ask({ op: 'have', root }, call, async (header, take) => {
       if (header['code'] === 'not-found') return undefined
       if (header['code'] !== 'ok') throw refusal(this.peer, root, header['code'])
-      const bitmap = await take(naturalField(header, 'length', maxLength))
+      const bitmap = await take(naturalField(header, 'length', transferLimits.maxIndexPieceBytes))
       const complete = header['complete'] === true
       return { complete, has: shard => complete || ((bitmap[shard >> 3] ?? 0) & (1 << (shard & 7))) !== 0 }
-    })
-  }
-
-  /** Whether the provider knows the root, without asking for the bitmap's meaning. */
-  async holds(root: string, call: CallOptions = {}): Promise<{ complete: boolean } | undefined> {
-    return this.#ask({ op: 'have', root }, call, async (header, take) => {
-      if (header['code'] !== 'ok') return undefined
-      await take(naturalField(header, 'length', transferLimits.maxIndexPieceBytes))
-      return { complete: header['complete'] === true }
     })
   }
 
@@ -101,37 +128,64 @@ export class TransferLane {
     return Buffer.concat(pieces)
   }
 
+  /** The whole stream, unverified, where it has at most `max` bytes and the provider has all of it. */
+  async small(root: string, max: number, call: CallOptions = {}): Promise<Uint8Array | undefined> {
+    return this.#ask({ op: 'small', root, max }, call, async (header, take) => {
+      if (header['code'] !== 'ok') throw refusal(this.peer, root, header['code'])
+      const length = naturalField(header, 'length', max)
+      return length === 0 ? undefined : take(length)
+    })
+  }
+
   /**
-   * Asks for consecutive shards and hands each to `onShard` as it comes, still unverified. The next is read while
-   * one is taken care of; resolves when all are. Several calls may be in flight; they are answered in order.
+   * Asks for consecutive shards and hands them to `onShards` as they come, one or several whole ones at a time, still
+   * unverified. The bytes are `onShards`' until it resolves, and used again afterwards. The next are read while these are
+   * taken care of; resolves when all are. Several calls may be in flight; they are answered in order. Shards may come
+   * compressed where `linkBytesPerSecond` says what this provider has been giving, and then overtake each other.
    */
   async shards(
     root: string,
     first: number,
     lengths: readonly number[],
-    onShard: (shard: number, bytes: Uint8Array) => Promise<void>,
-    call: CallOptions = {},
+    onShards: OnShards,
+    { linkBytesPerSecond, ...call }: CallOptions & { readonly linkBytesPerSecond?: number | undefined } = {},
   ): Promise<void> {
-    const expected = lengths.reduce((sum, length) => sum + length, 0)
     const taken: Promise<void>[] = []
-    const asked = this.#ask(
-      { op: 'shards', root, first, count: lengths.length },
-      call,
-      async (header, take) => {
-        if (header['code'] !== 'ok') throw refusal(this.peer, root, header['code'])
-        if (naturalField(header, 'length') !== expected)
-          throw refusal(this.peer, root, 'another length than the index says')
-        for (const [place, length] of lengths.entries()) {
-          const shard = onShard(first + place, await take(length))
-          // Its failure is thrown below, also where reading fails first.
-          shard.catch(() => undefined)
-          taken.push(shard)
-        }
-      },
-    )
+    const take = (work: Promise<void>) => {
+      // Its failure is thrown below, also where reading fails first.
+      work.catch(() => undefined)
+      taken.push(work)
+    }
+    const zstd = linkBytesPerSecond === undefined ? {} : { zstd: Math.round(linkBytesPerSecond) }
+    const request = { op: 'shards', root, first, count: lengths.length, ...zstd }
+    const asked = this.#ask(request, call, async (header, read) => {
+      if (header['code'] !== 'ok') throw refusal(this.peer, root, header['code'])
+      const frames = this.#frameLengths(root, header, lengths)
+      for (const { place, count, bytes } of runsOf(lengths, frames)) {
+        const buffer = buffers.take(bytes)
+        const came = await read(bytes, buffer)
+        const length = count === 1 ? (lengths[place] as number) : bytes
+        const whole = bytes === length ? Promise.resolve(came) : decompress(came, length, this.peer)
+        // Not given back where it failed: what failed may still be looking at it.
+        take(whole.then(run => onShards(first + place, run, count)).then(() => buffers.give(buffer)))
+      }
+    })
     // Whatever becomes of the reading, nothing is left storing when this returns.
     await asked.finally(() => Promise.allSettled(taken))
     await Promise.all(taken)
+  }
+
+  /** How many bytes of the answer each shard is: its length, or less where it comes compressed. */
+  #frameLengths(root: string, header: Message, lengths: readonly number[]): readonly number[] {
+    const frames = header['zstd'] === undefined ? lengths : listField(header, 'zstd', lengths.length)
+    const fits = (frame: unknown, place: number) =>
+      Number.isSafeInteger(frame) && (frame as number) > 0 && (frame as number) <= (lengths[place] as number)
+    if (frames.length !== lengths.length || !frames.every(fits))
+      throw refusal(this.peer, root, 'shards of another length than the index says')
+    const total = (frames as readonly number[]).reduce((sum, frame) => sum + frame, 0)
+    if (naturalField(header, 'length') !== total)
+      throw refusal(this.peer, root, 'another length than the index says')
+    return frames as readonly number[]
   }
 
   /** Ends the lane; at once where answers are still to come, because nobody will read them. */
@@ -177,16 +231,14 @@ export class TransferLane {
 
   async #readAnswer<T>(id: number, call: CallOptions, read: AnswerReader<T>): Promise<T> {
     if (this.#ended !== undefined) throw this.#ended
-    const watch = new StallWatch(this.#reader, this.#options, reason =>
-      this.abort(stalled(this.peer, reason)),
-    )
+    const watch = new StallWatch(this, this.#options, reason => this.abort(stalled(this.peer, reason)))
     try {
       const header = await watch.during(this.#reader.message(transferLimits.maxHeaderBytes, call))
       if (header === undefined || header['id'] !== id)
         throw new CatalogError('bad-peer-message', `The peer ${this.peer} answered out of turn.`, {
           peer: this.peer,
         })
-      return await read(header, length => watch.during(this.#reader.bytes(length, call)))
+      return await read(header, (length, into) => watch.during(this.#reader.bytes(length, call, into)))
     } catch (error) {
       throw this.#ended ?? error
     } finally {
@@ -197,8 +249,8 @@ export class TransferLane {
 
 /** Makes something of an answer: its header, and the raw bytes behind it. */
 type AnswerReader<T> = (
-  header: Readonly<Record<string, unknown>>,
-  take: (length: number) => Promise<Uint8Array>,
+  header: Message,
+  take: (length: number, into?: Uint8Array) => Promise<Uint8Array>,
 ) => Promise<T>
 
 const stalled = (peer: string, reason: string) =>
@@ -206,26 +258,26 @@ const stalled = (peer: string, reason: string) =>
 
 /**
  * Watches the bytes of one answer and calls back when none come, or too few. Only time spent waiting for the
- * peer counts: our own disk may be slow without the provider being blamed.
+ * peer counts: our own disk may be slow, or our limits low, without the provider being blamed.
  */
 class StallWatch {
   readonly #timer: NodeJS.Timeout
   #waiting = false
 
-  constructor(reader: FrameReader, options: LaneOptions, onStall: (reason: string) => void) {
-    let last = reader.received
+  constructor(lane: TransferLane, options: LaneOptions, onStall: (reason: string) => void) {
+    let last = lane.received
     let lastChange = performance.now()
     let windowStart = lastChange
     let windowBytes = last
     this.#timer = setInterval(() => {
       const now = performance.now()
-      if (!this.#waiting) {
+      if (!this.#waiting || lane.heldBack) {
         lastChange = now
         windowStart = now
-        windowBytes = reader.received
+        windowBytes = lane.received
       }
-      if (reader.received !== last) {
-        last = reader.received
+      if (lane.received !== last) {
+        last = lane.received
         lastChange = now
       } else if (now - lastChange >= options.stallMs) onStall(`sent nothing for ${options.stallMs / 1000} s`)
       if (now - windowStart < options.crawlWindowMs) return

@@ -1,60 +1,38 @@
-// The serving half of the transfer protocol. It answers for what is on this disk, complete or in part, and
-// never sends a byte whose shard does not have its hash (the content store checks on read).
-//
-// Protocol /catalog/<network>/transfer/1
-// Parties   a client opens a stream and asks; the server answers in the order of the questions.
-// Requests  frames (network/frames.ts) of at most 1 KiB, any number in flight:
-//   { id, op: 'have', root }                    which shards can be had
-//   { id, op: 'index', root, offset, length }   bytes of the content index; length at most 1 MiB
-//   { id, op: 'shards', root, first, count }    shards [first, first + count), at most 4 MiB of them
-// Answers   a frame { id, code: 'ok', length, … } followed by `length` raw bytes, or { id, code } with a code
-//   of: 'not-found' (no such root or shard here), 'invalid' (the question is out of bounds), 'failed' (disk).
-//   have:   { complete }, the bytes are a bitmap, shard n at bit n % 8 of byte n / 8; none when complete
-//   index:  { total }, the bytes of the index from `offset`; the client checks them against the root
-//   shards: the shards' bytes one after the other; the client checks each against the index
-// Limits    a client keeps at most `maxOutstandingBytes` asked for and not yet taken; a server reads the next
-//   question when it has answered the one before, and resets a stream on which nothing moves for two minutes:
-//   no question comes, or no answer is taken.
-// Errors    a malformed frame ends the stream. A failure in mid-answer resets it.
-// Non-goals finding providers; asking for what is not a content root; compression (a later version).
-
+// The serving half of the transfer protocol (transfer-protocol.ts). It answers for what is on this disk, complete or in
+// part, and never sends a byte whose shard does not have its hash (the content store checks on read).
+import type { ContentIndex } from '../assets/content-index.ts'
 import type { ContentStore } from '../assets/content-store.ts'
 import { isCid } from '../base/cid.ts'
 import { CatalogError, isCatalogError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { encodeFrame, FrameReader, type Message, naturalField, textField } from '../network/frames.ts'
 import type { ByteStream, Host } from '../network/host.ts'
-
-export const transferProtocol = '/transfer/1'
-
-export const transferLimits = {
-  maxRequestBytes: 1024,
-  maxHeaderBytes: 1024,
-  maxIndexPieceBytes: 1024 * 1024,
-  maxShardsBytes: 4 * 1024 * 1024,
-  maxOutstandingBytes: 2 * 1024 * 1024,
-  idleMs: 120_000,
-} as const
+import { Compression, type CompressionOptions, defaultCompressionOptions } from './compression.ts'
+import { transferLimits, transferProtocol } from './transfer-protocol.ts'
 
 export interface TransferServerOptions {
   readonly maxStreamsPerPeer: number
   readonly maxStreams: number
+  readonly compression: CompressionOptions
 }
 
 export const defaultTransferServerOptions: TransferServerOptions = {
   // A fetch opens a few streams per provider, and a peer may run several fetches.
   maxStreamsPerPeer: 24,
-  // Each stream holds at most one shard in memory: 256 MiB at the very worst.
+  // Each stream holds at most three shards in memory, one sent and two read ahead: 192 MiB at the common length.
   maxStreams: 256,
+  compression: defaultCompressionOptions,
 }
 
 export class TransferServer {
   readonly #store: ContentStore
   readonly #log: Log
+  readonly #compression: Compression
 
   constructor(deps: { host: Host; store: ContentStore; log: Log }, options = defaultTransferServerOptions) {
     this.#store = deps.store
     this.#log = deps.log
+    this.#compression = new Compression(options.compression)
     deps.host.handle(transferProtocol, (stream, { signal }) => this.#serve(stream, signal), {
       maxInboundPerPeer: options.maxStreamsPerPeer,
       maxInbound: options.maxStreams,
@@ -67,61 +45,72 @@ export class TransferServer {
       () => stream.abort(new CatalogError('timeout', `The peer ${stream.peer} asked and took nothing.`)),
       transferLimits.idleMs,
     )
-    const answer: Answer = {
-      signal,
-      async send(bytes) {
-        idle.refresh()
-        if (bytes.byteLength > 0) await stream.write(bytes, { signal })
-        idle.refresh()
-      },
-    }
+    const pieces = this.#answers(stream, signal)
     try {
-      const reader = new FrameReader(stream)
-      for (;;) {
-        const request = await reader.message(transferLimits.maxRequestBytes, { signal })
-        if (request === undefined) break
-        this.#log.debug({ peer: stream.peer, op: request['op'], root: request['root'] }, 'transfer request')
-        await this.#answer(request, answer)
+      // What comes next is read while this is sent, across the end of an answer too.
+      for (let next = pieces.next(); ; ) {
+        const { done, value } = await next
+        if (done === true) break
+        next = pieces.next()
+        next.catch(() => undefined)
+        idle.refresh()
+        if (value.byteLength > 0) await stream.write(value, { signal })
+        idle.refresh()
       }
       await stream.close()
+    } catch (error) {
+      // A question that is being waited for would hold the generator open.
+      stream.abort(error as Error)
+      throw error
     } finally {
       clearTimeout(idle)
+      await pieces.return()
     }
   }
 
-  async #answer(request: Message, answer: Answer): Promise<void> {
+  /** The bytes to send on a stream, in order, as its questions come. */
+  async *#answers(stream: ByteStream, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
+    const reader = new FrameReader(stream)
+    for (;;) {
+      const request = await reader.message(transferLimits.maxRequestBytes, { signal })
+      if (request === undefined) return
+      this.#log.debug({ peer: stream.peer, op: request['op'], root: request['root'] }, 'transfer request')
+      yield* this.#answer(request, signal)
+    }
+  }
+
+  async *#answer(request: Message, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
     const id = naturalField(request, 'id')
     const root = textField(request, 'root', 100)
     const op = textField(request, 'op', 16)
-    const refuse = (code: string) => answer.send(encodeFrame({ id, code }))
-    if (!isCid(root)) return refuse('invalid')
-    const found = await this.#find(op, root, request).catch((error: unknown) => {
-      if (isCatalogError(error, 'bad-peer-message')) throw error
-      this.#log.error({ root, op, error: String(error) }, 'a stored content cannot be read')
-      return 'failed' as const
-    })
-    if (typeof found === 'string') return refuse(found)
-    if ('bytes' in found) {
-      await answer.send(encodeFrame({ id, code: 'ok', length: found.bytes.byteLength, ...found.header }))
-      return answer.send(found.bytes)
-    }
-    return this.#sendRange(id, root, found, answer)
+    const found = isCid(root) ? await this.#find(op, root, request) : 'invalid'
+    if (typeof found === 'string') yield encodeFrame({ id, code: found })
+    else if ('bytes' in found) {
+      yield encodeFrame({ id, code: 'ok', length: found.bytes.byteLength, ...found.header })
+      yield found.bytes
+    } else yield* this.#range(id, root, found, signal)
   }
 
   async #find(op: string, root: string, request: Message): Promise<Found> {
-    switch (op) {
-      case 'have':
-        return this.#have(root)
-      case 'index':
-        return this.#index(
-          root,
-          naturalField(request, 'offset'),
-          naturalField(request, 'length', transferLimits.maxIndexPieceBytes),
-        )
-      case 'shards':
-        return this.#place(root, naturalField(request, 'first'), naturalField(request, 'count'))
-      default:
-        return 'invalid'
+    try {
+      switch (op) {
+        case 'have':
+          return await this.#have(root)
+        case 'index': {
+          const length = naturalField(request, 'length', transferLimits.maxIndexPieceBytes)
+          return await this.#index(root, naturalField(request, 'offset'), length)
+        }
+        case 'small':
+          return await this.#small(root, naturalField(request, 'max', transferLimits.maxSmallBytes))
+        case 'shards':
+          return await this.#shards(root, request)
+        default:
+          return 'invalid'
+      }
+    } catch (error) {
+      if (isCatalogError(error, 'bad-peer-message')) throw error
+      this.#log.error({ root, op, error: String(error) }, 'a stored content cannot be read')
+      return 'failed'
     }
   }
 
@@ -142,59 +131,106 @@ export class TransferServer {
     return { header: { total: bytes.byteLength }, bytes: bytes.subarray(offset, offset + length) }
   }
 
+  async #small(root: string, max: number): Promise<Found> {
+    const [state, index] = await Promise.all([this.#store.state(root), this.#store.index(root)])
+    if (state === undefined || index === undefined) return 'not-found'
+    if (state !== 'complete' || index.size > max) return { header: {}, bytes: new Uint8Array(0) }
+    return { index, first: 0, count: index.shards.length, length: index.size, linkBytesPerSecond: undefined }
+  }
+
   /** Where shards that are here lie in the stream. */
-  async #place(root: string, first: number, count: number): Promise<Found> {
+  async #shards(root: string, request: Message): Promise<Found> {
+    const first = naturalField(request, 'first')
+    const count = naturalField(request, 'count')
+    const linkBytesPerSecond = request['zstd'] === undefined ? undefined : naturalField(request, 'zstd')
     const [available, index] = await Promise.all([this.#store.available(root), this.#store.index(root)])
     if (available === undefined || index === undefined) return 'not-found'
     if (count < 1 || first + count > index.shards.length) return 'invalid'
-    const offsets = shardOffsets(index.shards)
-    const offset = offsets[first] as number
-    const length = (offsets[first + count] as number) - offset
-    if (length > transferLimits.maxShardsBytes) return 'invalid'
-    for (let shard = first; shard < first + count; shard++) if (!available.has(shard)) return 'not-found'
-    return { offset, length }
+    let length = 0
+    for (let shard = first; shard < first + count; shard++) {
+      length += index.shards[shard]?.length as number
+      if (length > transferLimits.maxShardsBytes) return 'invalid'
+      if (!available.has(shard)) return 'not-found'
+    }
+    return { index, first, count, length, linkBytesPerSecond }
   }
 
-  async #sendRange(id: number, root: string, range: Range, { signal, send }: Answer): Promise<void> {
-    const chunks = this.#store.read(root, range.offset, range.length, { signal })[Symbol.asyncIterator]()
-    const read = () =>
-      chunks.next().catch((error: unknown) => {
-        signal.throwIfAborted()
-        this.#log.error({ root, ...range, error: String(error) }, 'a stored shard cannot be served')
-        return undefined
-      })
+  async *#range(
+    id: number,
+    root: string,
+    range: Range,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const { index, first, length } = range
+    const refused = (error: unknown) => {
+      signal.throwIfAborted()
+      this.#log.error({ root, first, error: String(error) }, 'a stored shard cannot be served')
+      return encodeFrame({ id, code: 'failed' })
+    }
+    if (await this.#paysToCompress(root, range))
+      return yield* await this.#compressed(id, root, range).catch(error => [refused(error)])
+    const offset = shardOffsets(index.shards)[first] as number
+    const chunks = this.#store.read(root, offset, length, { signal })[Symbol.asyncIterator]()
     try {
       // The header promises bytes, so the first of them must be in hand before it is sent.
-      let next = await read()
-      if (next === undefined) return await send(encodeFrame({ id, code: 'failed' }))
-      await send(encodeFrame({ id, code: 'ok', length: range.length }))
-      for (; next?.done === false; next = await read()) await send(next.value)
-      if (next === undefined)
-        throw new CatalogError('storage-failed', `${root} could not be read to the end.`)
+      const start = await chunks.next().catch(refused)
+      if (start instanceof Uint8Array) return yield start
+      yield encodeFrame({ id, code: 'ok', length })
+      for (let next = start; next.done !== true; next = await chunks.next()) yield next.value
     } finally {
       // A peer that left in the middle must not keep the file open.
       await chunks.return?.()
     }
   }
+
+  async #paysToCompress(root: string, { index, linkBytesPerSecond }: Range): Promise<boolean> {
+    if (linkBytesPerSecond === undefined) return false
+    return this.#compression.pays(root, linkBytesPerSecond, async () => {
+      const places = Array.from({ length: sampledShards }, (_, i) =>
+        Math.floor(((i + 0.5) * index.shards.length) / sampledShards),
+      )
+      const shards = await Promise.all([...new Set(places)].map(shard => this.#store.readShard(root, shard)))
+      return shards.filter(shard => shard !== undefined)
+    })
+  }
+
+  /** The whole answer at once: its header says how long each compressed shard is. */
+  async #compressed(id: number, root: string, { first, count }: Range): Promise<Uint8Array[]> {
+    const frames = await Promise.all(
+      Array.from({ length: count }, async (_, place) => {
+        const shard = await this.#store.readShard(root, first + place)
+        if (shard === undefined)
+          throw new CatalogError('not-found', `Shard ${first + place} of ${root} has gone.`)
+        return this.#compression.compress(shard)
+      }),
+    )
+    const zstd = frames.map(frame => frame.byteLength)
+    const length = zstd.reduce((sum, bytes) => sum + bytes, 0)
+    return [encodeFrame({ id, code: 'ok', length, zstd }), ...frames]
+  }
 }
 
-/** How a stream is answered: bytes sent keep it alive. */
-interface Answer {
-  readonly signal: AbortSignal
-  send(bytes: Uint8Array): Promise<void>
-}
+/** From all over a content: what shrinks at its beginning may not further on. */
+const sampledShards = 4
 
+/** Shards that are here, in stream order. */
 interface Range {
-  readonly offset: number
+  readonly index: ContentIndex
+  readonly first: number
+  readonly count: number
+  /** Bytes of all of them. */
   readonly length: number
+  /** What the client says it gets, where it takes compressed shards. */
+  readonly linkBytesPerSecond: number | undefined
 }
 
-/** What answers a question: bytes, a range of the stream, or the code of a refusal. */
+/** What answers a question: bytes, shards, or the code of a refusal. */
 type Found =
   | { readonly header: Readonly<Record<string, unknown>>; readonly bytes: Uint8Array }
   | Range
   | 'not-found'
   | 'invalid'
+  | 'failed'
 
 const offsetsOf = new WeakMap<object, Float64Array>()
 
@@ -209,13 +245,3 @@ function shardOffsets(shards: readonly { readonly length: number }[]): Float64Ar
   }
   return offsets
 }
-
-/** What a client makes of a refusal. */
-export const refusal = (peer: string, root: string, code: unknown): CatalogError =>
-  code === 'not-found'
-    ? new CatalogError('not-found', `The peer ${peer} does not hold ${root}.`, { peer, root })
-    : new CatalogError(
-        'bad-peer-message',
-        `The peer ${peer} refused a request for ${root}: ${String(code)}.`,
-        { peer, root },
-      )

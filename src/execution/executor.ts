@@ -95,7 +95,7 @@ export interface ExecutorDeps {
   readonly runtimes: readonly Runtime[]
   stage(spec: ExecutionSpec, options: CallOptions): Promise<StagedPackage>
   /** Takes the outputs into the store; the directory is removed afterwards. */
-  keepOutputs(directory: string): Promise<{ readonly root: string }>
+  keepOutputs(directory: string, id: string): Promise<{ readonly root: string }>
   readonly log: Log
 }
 

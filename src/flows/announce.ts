@@ -1,11 +1,7 @@
 // What the network is told of a release that this node holds: its record, its name's head, that this node provides
 // its content, and that it knows the name. Durable in the announcement queue; told, and told again, from there.
-import type { RecordKey } from '../network/router.ts'
+import type { Announcement } from '../network/router.ts'
 import { nameTopic, type Release } from './resolve.ts'
-
-type Announcement =
-  | { readonly kind: 'record'; readonly key: RecordKey }
-  | { readonly kind: 'provide'; readonly cid: string }
 
 export interface AnnounceDeps {
   readonly announcer: {
@@ -19,6 +15,12 @@ export interface AnnounceDeps {
 export async function announce({ announcer }: AnnounceDeps, release: Release): Promise<void> {
   await Promise.all(announcementsOf(release).map(item => announcer.add(item)))
 }
+
+/** This node provides the content, or does no more; what is told of its release stays. */
+export const announceContent = ({ announcer }: AnnounceDeps, root: string): Promise<void> =>
+  announcer.ensure({ kind: 'provide', cid: root })
+export const withdrawContent = ({ announcer }: AnnounceDeps, root: string): Promise<void> =>
+  announcer.remove({ kind: 'provide', cid: root })
 
 /** For what is held and should have been announced: what a crash kept out of the queue is put there. */
 export async function ensureAnnounced({ announcer }: AnnounceDeps, release: Release): Promise<void> {

@@ -40,6 +40,8 @@ export async function fetchRelease(
 ): Promise<Fetched> {
   const started = performance.now()
   const { root, size } = release.statement
+  // Whoever goes on to read holds a lease of its own, taken before.
+  using _lease = deps.store.lease(root)
   const fetched = await ensureHere(deps, root, size, options)
   checkAgainstStatement(release, fetched.index)
   if (fetched.bytesTransferred > 0 || fetched.providers.length > 0 || fetched.fresh)
@@ -63,7 +65,7 @@ async function ensureHere(
 }
 
 // The index hashes to the root that is signed; these say the same twice, and a release that contradicts itself is refused.
-function checkAgainstStatement({ statement, id }: Release, index: ContentIndex): void {
+export function checkAgainstStatement({ statement, id }: Release, index: ContentIndex): void {
   if (
     index.size === statement.size &&
     equalBytes(index.blake3, statement.blake3) &&
@@ -84,6 +86,7 @@ export async function writeContent(
   out: string,
   options: FetchOptions & { readonly force?: boolean } = {},
 ): Promise<number> {
+  using _lease = deps.store.lease(root)
   const index = await deps.store.index(root)
   if (index === undefined)
     throw new CatalogError('not-found', `The content ${root} is not on this node; fetch it first.`, { root })

@@ -108,6 +108,8 @@ async function ensureReleased(
 ): Promise<{ release: Release; created: boolean }> {
   const { name, version } = tree.manifest.metadata
   const { root } = encodeContentIndex(index)
+  // Until a release names it, nothing else says that this content is wanted.
+  using _lease = deps.store.lease(root)
   const head = await deps.catalogue.head(deps.publisher, name)
   const existing = await deps.catalogue.find(deps.publisher, name, version)
   if (existing !== undefined && existing.root !== root)

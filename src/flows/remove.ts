@@ -10,22 +10,30 @@ export interface RemoveDeps {
     releasesByRoot(root: string): readonly { readonly id: string }[]
     releasesOf(name: string): readonly { readonly id: string; readonly root: string }[]
   }
+  readonly pins: { remove(id: string): Promise<unknown> }
   /** Takes what concerns the release off the announcement queue. */
   readonly withdraw: (release: Release, keep: { content: boolean; name: boolean }) => Promise<void>
 }
 
-/** Resolves to the bytes freed. Announcements go first, so that nobody is sent here for what is gone. */
-export async function remove(deps: RemoveDeps, release: Release): Promise<number> {
+export interface Removed {
+  readonly bytesFreed: number
+  /** Something is reading or fetching the bytes: they go with the first `collect` afterwards. */
+  readonly inUse: boolean
+}
+
+/** Announcements go first, so that nobody is sent here for what is gone. */
+export async function remove(deps: RemoveDeps, release: Release): Promise<Removed> {
   const { root, name } = release.statement
   const others = deps.catalogue.releasesOf(name).filter(({ id }) => id !== release.id)
   const held = await Promise.all(others.map(other => deps.store.state(other.root)))
   const shared = deps.catalogue.releasesByRoot(root).some(({ id }) => id !== release.id)
   await deps.withdraw(release, { content: shared, name: held.some(state => state !== undefined) })
   await deps.catalogue.forget(release.id)
-  if (shared || (await deps.store.state(root)) === undefined) return 0
-  const freed = await bytesHere(deps.store, root)
-  await deps.store.remove(root)
-  return freed
+  await deps.pins.remove(release.id)
+  if (shared || (await deps.store.state(root)) === undefined) return { bytesFreed: 0, inUse: false }
+  const bytes = await bytesHere(deps.store, root)
+  const gone = await deps.store.remove(root)
+  return { bytesFreed: gone ? bytes : 0, inUse: !gone }
 }
 
 /** What is here of a content that may be here in part only. */

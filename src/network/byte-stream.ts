@@ -4,6 +4,7 @@ import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/inter
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import { type ByteStream, maxBufferedBytes, type PeerText } from './host.ts'
+import { QuicStream } from './libp2p/quic/stream.ts'
 import { ReadQueue } from './read-queue.ts'
 
 /** One `send` at most, so that a large write waits between pieces rather than queueing whole. */
@@ -29,7 +30,8 @@ export class Libp2pByteStream implements ByteStream {
     // Where a transport cannot pause, libp2p cuts the stream at this many unread bytes.
     stream.maxReadBufferLength = maxBufferedBytes
     this.#queue = new ReadQueue({ pause: () => this.#pause(), resume: () => this.#resume() })
-    stream.addEventListener('message', this.#onMessage)
+    if (stream instanceof QuicStream) stream.readTo(bytes => this.#queue.push(bytes))
+    else stream.addEventListener('message', this.#onMessage)
     stream.addEventListener('remoteCloseWrite', this.#onRemoteCloseWrite)
     stream.addEventListener('end', this.#onRemoteEnd)
     stream.addEventListener('close', this.#onClose)

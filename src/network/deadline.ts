@@ -1,7 +1,8 @@
 // Ends waiting in time: libp2p does not always heed its signal, and a stop must not depend on it.
 
 /** The work, or the signal's reason at once. The work itself goes on until it notices. */
-export function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+export function raceAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work
   return new Promise((resolve, reject) => {
     const onAbort = () => reject(signal.reason as Error)
     if (signal.aborted) onAbort()

@@ -2,6 +2,7 @@
 // follow a message where the protocol says so. Lengths are checked before anything is allocated.
 import { decodeCbor, encodeCbor } from '../base/cbor.ts'
 import { CatalogError } from '../base/errors.ts'
+import { noteExternalBytes } from '../base/external-memory.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { ByteStream } from './host.ts'
 
@@ -40,12 +41,11 @@ export class FrameReader {
    * @throws CatalogError `bad-peer-message` for a length over `maxBytes`, a bad body, or an end in mid-message.
    */
   async message(maxBytes: number, options?: CallOptions): Promise<Message | undefined> {
-    const length = await this.#varint(options)
-    if (length === undefined) return undefined
-    if (length > maxBytes) throw malformed(this.#stream, `a message of ${length} bytes, ${maxBytes} allowed`)
+    const body = await this.block(maxBytes, options)
+    if (body === undefined) return undefined
     let value: unknown
     try {
-      value = decodeCbor(await this.bytes(length, options), maxBytes, 'A message')
+      value = decodeCbor(body, maxBytes, 'A message')
     } catch (error) {
       if (error instanceof CatalogError && error.code === 'bad-record')
         throw malformed(this.#stream, error.message)
@@ -56,12 +56,20 @@ export class FrameReader {
     return value as Message
   }
 
-  /** Exactly `length` bytes. The caller has bounded `length`. */
-  async bytes(length: number, options?: CallOptions): Promise<Uint8Array> {
+  /** The next message as its bytes, for a protocol whose messages are no CBOR. Ends and throws as `message`. */
+  async block(maxBytes: number, options?: CallOptions): Promise<Uint8Array | undefined> {
+    const length = await this.#varint(options)
+    if (length === undefined) return undefined
+    if (length > maxBytes) throw malformed(this.#stream, `a message of ${length} bytes, ${maxBytes} allowed`)
+    return this.bytes(length, options)
+  }
+
+  /** Exactly `length` bytes, in `into` where it is given. The caller has bounded `length`. */
+  async bytes(length: number, options?: CallOptions, into?: Uint8Array): Promise<Uint8Array> {
     const first = await this.#some(length, options)
-    if (first.byteLength === length) return first
+    if (first.byteLength === length && into === undefined) return first
     // Filled to the last byte below, so it need not be zeroed first.
-    const whole = Buffer.allocUnsafeSlow(length)
+    const whole = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length)
     whole.set(first)
     for (let filled = first.byteLength; filled < length; ) {
       const piece = await this.#some(length - filled, options)
@@ -86,6 +94,7 @@ export class FrameReader {
       const next = await this.#stream.read(undefined, options)
       if (next === undefined) return false
       this.#received += next.byteLength
+      noteExternalBytes(next.byteLength)
       this.#chunk = next
     }
     return true

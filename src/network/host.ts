@@ -11,6 +11,8 @@ export type PeerText = string
  */
 export interface ByteStream {
   readonly peer: PeerText
+  /** Bytes are here, and this node's own limits hold them back: then it is not the peer that is slow. */
+  readonly heldBack?: boolean
   /**
    * The next bytes, at most `maxBytes` (default: whatever has arrived); undefined once the other side has
    * finished. Throws when the stream was reset, or with the signal's reason.
@@ -37,6 +39,11 @@ export interface ProtocolOptions {
 /** Its failure ends only its own stream: the host catches, logs and aborts. The signal fires when the stream or the host ends. */
 export type StreamHandler = (stream: ByteStream, options: { readonly signal: AbortSignal }) => Promise<void>
 
+export interface OpenOptions extends CallOptions {
+  /** What the stream is part of, for a host that shares limited bandwidth evenly between flows; others ignore it. */
+  readonly flow?: string | undefined
+}
+
 export interface ConnectionView {
   readonly peer: PeerText
   readonly addresses: readonly string[]
@@ -59,7 +66,7 @@ export interface Host {
    * Opens a stream, dialling the peer first where there is no connection.
    * @throws CatalogError `peer-unreachable`
    */
-  open(peer: PeerText, protocol: string, options?: CallOptions): Promise<ByteStream>
+  open(peer: PeerText, protocol: string, options?: OpenOptions): Promise<ByteStream>
   /** Connects to a multiaddr (with or without /p2p/…). @throws CatalogError `peer-unreachable`, `invalid-request` */
   dial(address: string, options?: CallOptions): Promise<PeerText>
   disconnect(peer: PeerText): Promise<void>

@@ -1,7 +1,5 @@
-// Who this node is on the network: one Ed25519 libp2p key in a 0600 file, made once. It owns the file, not the home.
-import { randomBytes } from 'node:crypto'
-import { type FileHandle, link, open, unlink } from 'node:fs/promises'
-import { dirname } from 'node:path'
+// Who this node is on the network: one Ed25519 libp2p key, made once. How its file is kept and encrypted belongs to
+// whoever hands the file over.
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { CatalogError } from '../base/errors.ts'
@@ -10,8 +8,14 @@ import type { PeerText } from './host.ts'
 /** A libp2p private key in its protobuf form (https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#keys). */
 export type NodeKey = Uint8Array
 
-/** An Ed25519 key is 68 bytes here; anything much longer is not one. */
-const maxKeyBytes = 256
+/** The file of a node key. A new file appears whole or not at all. */
+export interface NodeKeyFile {
+  readonly path: string
+  /** The key; undefined where there is no file. */
+  read(): Promise<Uint8Array | undefined>
+  /** Makes the file of the node that is called `name`; false, with nothing changed, where one is there. */
+  create(key: NodeKey, name: PeerText): Promise<boolean>
+}
 
 export const createNodeKey = async (): Promise<NodeKey> =>
   privateKeyToProtobuf(await generateKeyPair('Ed25519'))
@@ -35,60 +39,20 @@ export function parseNodeKey(key: NodeKey, what: string) {
 }
 
 /**
- * Reads the key, or makes one where the file does not exist. A new file appears whole or not at all.
- * @throws CatalogError `forbidden` when others may read the file, `invalid-config` when it is not a key.
+ * Reads the key, or makes one where the file does not exist.
+ * @throws CatalogError `invalid-config` when it is not a key, and what the file throws
  */
-export async function loadOrCreateNodeKey(path: string): Promise<NodeKey> {
-  const existing = await readKey(path)
+export async function loadOrCreateNodeKey(file: NodeKeyFile): Promise<NodeKey> {
+  const existing = await readKey(file)
   if (existing !== undefined) return existing
   const key = await createNodeKey()
-  try {
-    await writeKey(path, key)
-    return key
-  } catch (error) {
-    // Another process was first: its key is the node's.
-    const winner = (error as NodeJS.ErrnoException).code === 'EEXIST' ? await readKey(path) : undefined
-    if (winner === undefined) throw error
-    return winner
-  }
+  if (await file.create(key, peerOfNodeKey(key))) return key
+  // Another process was first: its key is the node's.
+  return (await readKey(file)) ?? loadOrCreateNodeKey(file)
 }
 
-async function readKey(path: string): Promise<NodeKey | undefined> {
-  let file: FileHandle
-  try {
-    file = await open(path, 'r')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
-  try {
-    const { mode, size } = await file.stat()
-    if ((mode & 0o077) !== 0)
-      throw new CatalogError(
-        'forbidden',
-        `The node key ${path} can be read by others (mode ${(mode & 0o777).toString(8)}). Run: chmod 600 ${path}`,
-      )
-    const bytes = new Uint8Array(Math.min(size, maxKeyBytes + 1))
-    const { bytesRead } = await file.read(bytes, 0, bytes.byteLength, 0)
-    parseNodeKey(bytes.subarray(0, bytesRead), `The node key ${path}`)
-    return bytes.subarray(0, bytesRead)
-  } finally {
-    await file.close()
-  }
-}
-
-/** Written beside, synced, then linked into place: `link` refuses to replace a key that another process made. */
-async function writeKey(path: string, key: NodeKey): Promise<void> {
-  const temporary = `${path}.${randomBytes(6).toString('hex')}.new`
-  const file = await open(temporary, 'wx', 0o600)
-  try {
-    await file.writeFile(key)
-    await file.sync()
-    await link(temporary, path)
-  } finally {
-    await file.close()
-    await unlink(temporary)
-  }
-  const directory = await open(dirname(path), 'r')
-  await directory.sync().finally(() => directory.close())
+async function readKey(file: NodeKeyFile): Promise<NodeKey | undefined> {
+  const key = await file.read()
+  if (key !== undefined) parseNodeKey(key, `The node key ${file.path}`)
+  return key
 }

@@ -5,34 +5,41 @@
 // provider key is the SHA-256 multihash of the CID's text, because kad-dht reads the key as a CIDv0 and refuses every
 // other hash. A record is refused where it is stored unless its key is ours, its size within `maxRecordBytes`, the
 // validator passes it, and nothing better is stored under its key; what one peer or publisher places is bounded.
-import { type KadDHTComponents, Record as KadRecord, MessageType, type QueryEvent } from '@libp2p/kad-dht'
-import { peerIdFromString } from '@libp2p/peer-id'
+import type { KadDHTComponents } from '@libp2p/kad-dht'
 import { multiaddr } from '@multiformats/multiaddr'
-import { CID } from 'multiformats/cid'
-import * as Digest from 'multiformats/hashes/digest'
-import { equalBytes } from '../base/cbor.ts'
 import type { CidText } from '../base/cid.ts'
 import { CatalogError } from '../base/errors.ts'
-import { sha256 } from '../base/hash.ts'
 import type { CallOptions, Service } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import { raceAbort, withTimeout } from './deadline.ts'
 import type { PeerText } from './host.ts'
+import { KadAnnouncing, type KadAnnouncingOptions, kadAnnouncingDefaults } from './kad/announcing.ts'
 import { BoundedDatastore, type BoundedDatastoreOptions, type RecordRules } from './kad/bounded-datastore.ts'
+import { type Dht, type PeerId, providerKey } from './kad/dht.ts'
 import { type KadOptions, kadService } from './kad/service.ts'
 import type { Libp2pHost } from './libp2p-host.ts'
 import { headNamespace, parseRecordKey, recordKeyBytes, releaseNamespace } from './record-key.ts'
-import type { RecordKey, RecordValidator, Router } from './router.ts'
+import type {
+  Announcement,
+  Bulletin,
+  KeyspaceRouter,
+  RecordKey,
+  RecordValidator,
+  Region,
+  Router,
+} from './router.ts'
 
-export interface KadRouterOptions extends Omit<KadOptions, 'network'>, BoundedDatastoreOptions {
-  readonly maxRecordBytes: number
-  /** A whole operation, where the caller's signal does not end it before. */
-  readonly timeoutMs: number
-  /** Peers that a record or provider is offered to: Kademlia's k. */
-  readonly replication: number
-}
+/**
+ * `timeoutMs` bounds a whole operation on one key, where the caller's signal does not end it before, and each lookup;
+ * `replication` is Kademlia's k.
+ */
+export interface KadRouterOptions
+  extends Omit<KadOptions, 'network'>,
+    BoundedDatastoreOptions,
+    KadAnnouncingOptions {}
 
 export const defaultKadRouterOptions: KadRouterOptions = {
+  ...kadAnnouncingDefaults,
   // assets/release.ts: no record is larger.
   maxRecordBytes: 128 * 1024,
   maxStreamBytes: 192 * 1024,
@@ -63,49 +70,34 @@ export interface KadRouterDeps extends RecordRules {
   readonly log: Log
 }
 
-/** The parts of kad-dht that are used beside its documented interface, which cannot say who accepted a record. */
-interface Dht {
-  readonly network: {
-    sendRequest(to: PeerId, message: KadMessage, options: SendOptions): AsyncIterable<QueryEvent>
-    sendMessage(to: PeerId, message: KadMessage, options: SendOptions): AsyncIterable<QueryEvent>
-  }
-  readonly providers: {
-    addProvider(cid: CID, peer: PeerId): Promise<void>
-    removeProvider(cid: CID, peer: PeerId): Promise<void>
-  }
-  getClosestPeers(key: Uint8Array, options: CallOptions): AsyncIterable<QueryEvent>
-  get(key: Uint8Array, options: CallOptions): AsyncIterable<QueryEvent>
-  findProviders(cid: CID, options: CallOptions): AsyncIterable<QueryEvent>
-}
-
-type PeerId = ReturnType<typeof peerIdFromString>
-
-interface KadMessage {
-  readonly type: MessageType
-  readonly key: Uint8Array
-  readonly record?: Uint8Array
-  readonly providers?: readonly { readonly id: Uint8Array; readonly multiaddrs: readonly Uint8Array[] }[]
-}
-
-interface SendOptions extends CallOptions {
-  readonly path: { index: number; queued: number; running: number; total: number }
-}
-
-const noPath = { index: -1, queued: 0, running: 0, total: 0 }
 const sweepIntervalMs = 3_600_000
+const joinIntervalMs = 60_000
 
-export class KadRouter implements Router, Service {
+export class KadRouter implements Router, KeyspaceRouter, Service {
   readonly #deps: KadRouterDeps
   readonly #options: KadRouterOptions
+  readonly #announcing: KadAnnouncing
   #dht: Dht | undefined
   #datastore: BoundedDatastore | undefined
   #peerStore: KadDHTComponents['peerStore'] | undefined
   #sweeper: NodeJS.Timeout | undefined
+  readonly #stopping = new AbortController()
+  #forgetListener: (() => void) | undefined
+  #joinedAt = 0
 
   /** Joins the host's node: construct it before the host starts. */
   constructor(deps: KadRouterDeps, options: Partial<KadRouterOptions> = {}) {
     this.#deps = deps
     this.#options = { ...defaultKadRouterOptions, ...options }
+    this.#announcing = new KadAnnouncing(
+      {
+        host: deps.host,
+        running: () => this.#running(),
+        learn: (peer, addresses) => this.#learn(peer, addresses),
+      },
+      // A stream is filled to what the other side reads of it, but for the room that lengths and tags take.
+      { ...this.#options, maxStreamBytes: this.#options.maxStreamBytes - 16 * 1024 },
+    )
     deps.host.addService('dht', components => this.#create(components as unknown as KadDHTComponents))
   }
 
@@ -138,10 +130,24 @@ export class KadRouter implements Router, Service {
         .catch(err => this.#deps.log.warn({ err }, 'expired records could not be removed'))
     }, sweepIntervalMs)
     this.#sweeper.unref()
+    this.#forgetListener = this.#deps.host.onPeer((_peer, change) => {
+      if (change === 'connected') this.#join()
+    })
   }
 
   async stop(): Promise<void> {
     clearInterval(this.#sweeper)
+    this.#forgetListener?.()
+    this.#stopping.abort(new CatalogError('daemon-stopping', 'This node is stopping.'))
+  }
+
+  /** With the first peer, and now and then with another. */
+  #join(): void {
+    if (Date.now() - this.#joinedAt < joinIntervalMs) return
+    this.#joinedAt = Date.now()
+    this.#announcing
+      .join(this.#stopping.signal)
+      .catch(err => this.#deps.log.debug({ err }, 'this node could not be looked up'))
   }
 
   /** What other peers have placed here, and this node itself. */
@@ -149,23 +155,61 @@ export class KadRouter implements Router, Service {
     return this.#datastore?.counts ?? { records: 0, recordBytes: 0, providers: 0 }
   }
 
-  async putRecord(key: RecordKey, value: Uint8Array, options: CallOptions = {}): Promise<number> {
-    if (value.byteLength > this.#options.maxRecordBytes)
-      throw new CatalogError(
-        'too-large',
-        `The record is ${value.byteLength} bytes; peers accept ${this.#options.maxRecordBytes}.`,
-      )
-    const { dht, datastore } = this.#running()
-    const bytes = recordKeyBytes(key)
-    const record = new KadRecord(bytes, value, new Date()).serialize().slice()
-    await datastore.putOwn(bytes, record)
-    const message = { type: MessageType.PUT_VALUE, key: bytes, record }
-    return this.#offer(bytes, options, async (peer, signal) => {
-      for await (const event of dht.network.sendRequest(peer, message, { signal, path: noPath }))
-        if (event.name === 'PEER_RESPONSE' && event.record !== undefined)
-          return equalBytes(event.record.value, value)
-      return false
-    })
+  /** Lookups made and streams opened for announcing, since the start. */
+  get work(): { readonly lookups: number; readonly streams: number } {
+    return this.#announcing.work
+  }
+
+  putRecord(key: RecordKey, value: Uint8Array, options: CallOptions = {}): Promise<number> {
+    return this.#announceOne({ item: { kind: 'record', key }, value, told: new Set(), accepted: 0 }, options)
+  }
+
+  provide(cid: CidText, options: CallOptions = {}): Promise<number> {
+    return this.#announceOne({ item: { kind: 'provide', cid }, told: new Set(), accepted: 0 }, options)
+  }
+
+  /**
+   * Offers it to the connected peers nearest to the key at once, and to those that a lookup finds beside: a lookup
+   * waits for dead peers, and what is published must be known to the connected ones within seconds.
+   */
+  async #announceOne(bulletin: Bulletin, options: CallOptions): Promise<number> {
+    const signal = withTimeout(options.signal, this.#options.timeoutMs)
+    const announcing = this.#announcing
+    signal.throwIfAborted()
+    await announcing.prepare(bulletin)
+    const lookup = async () => {
+      const { peers } = await announcing.explore(bulletin.item, { narrow: true, signal })
+      await announcing.tell([bulletin], peers, { signal })
+    }
+    try {
+      await Promise.all([announcing.tell([bulletin], announcing.neighbours(), { signal }), lookup()])
+    } catch (error) {
+      options.signal?.throwIfAborted()
+      if (bulletin.accepted === 0 && signal.aborted)
+        throw new CatalogError('timeout', `No peer answered in ${this.#options.timeoutMs} ms.`, {}, error)
+      this.#deps.log.debug({ err: error }, 'a lookup in the DHT ended early')
+    }
+    return bulletin.accepted
+  }
+
+  locate(item: Announcement): Uint8Array {
+    return this.#announcing.locate(item)
+  }
+
+  neighbours(): readonly PeerText[] {
+    return this.#announcing.neighbours()
+  }
+
+  explore(item: Announcement, options: CallOptions & { readonly narrow?: boolean } = {}): Promise<Region> {
+    return this.#announcing.explore(item, options)
+  }
+
+  tell(bulletins: readonly Bulletin[], peers: readonly PeerText[], options?: CallOptions): Promise<void> {
+    return this.#announcing.tell(bulletins, peers, options)
+  }
+
+  unprovide(cid: CidText): Promise<void> {
+    return this.#announcing.unprovide(cid)
   }
 
   async getRecord(key: RecordKey, options: CallOptions = {}): Promise<Uint8Array | undefined> {
@@ -208,29 +252,6 @@ export class KadRouter implements Router, Service {
     }
   }
 
-  async provide(cid: CidText, options: CallOptions = {}): Promise<number> {
-    const { dht } = this.#running()
-    const key = providerKey(cid)
-    const self = peerIdFromString(this.#deps.host.peer)
-    await dht.providers.addProvider(key, self)
-    const addresses = this.#deps.host.addresses().slice(0, this.#options.maxAddressesPerPeer)
-    const message = {
-      type: MessageType.ADD_PROVIDER,
-      key: key.multihash.bytes,
-      providers: [{ id: self.toMultihash().bytes, multiaddrs: addresses.map(text => multiaddr(text).bytes) }],
-    }
-    return this.#offer(key.multihash.bytes, options, async (peer, signal) => {
-      for await (const event of dht.network.sendMessage(peer, message, { signal, path: noPath }))
-        if (event.name === 'PEER_RESPONSE') return true
-      return false
-    })
-  }
-
-  async unprovide(cid: CidText): Promise<void> {
-    const { dht } = this.#running()
-    await dht.providers.removeProvider(providerKey(cid), peerIdFromString(this.#deps.host.peer))
-  }
-
   async *findProviders(cid: CidText, options: CallOptions = {}): AsyncIterable<PeerText> {
     const { dht } = this.#running()
     const signal = withTimeout(options.signal, this.#options.timeoutMs)
@@ -258,62 +279,11 @@ export class KadRouter implements Router, Service {
   }
 
   /** So that the provider can be dialled when the caller opens a stream to it. */
-  async #learn(peer: PeerId, addresses: { toString(): string }[]): Promise<void> {
+  async #learn(peer: PeerId, addresses: readonly { toString(): string }[]): Promise<void> {
     const multiaddrs = addresses
       .slice(0, this.#options.maxAddressesPerPeer)
       .map(text => multiaddr(text.toString()))
     if (multiaddrs.length > 0) await this.#peerStore?.merge(peer, { multiaddrs }).catch(() => undefined)
-  }
-
-  /**
-   * Offers something to the connected peers nearest to the key at once, and to those that a lookup finds beside:
-   * a lookup waits for dead peers, and what is published must be known to the connected ones within seconds.
-   */
-  async #offer(
-    key: Uint8Array,
-    options: CallOptions,
-    send: (peer: PeerId, signal: AbortSignal) => Promise<boolean>,
-  ): Promise<number> {
-    const { dht } = this.#running()
-    const signal = withTimeout(options.signal, this.#options.timeoutMs)
-    const told = new Set([this.#deps.host.peer])
-    let accepted = 0
-    const tell = async (peer: PeerId): Promise<void> => {
-      if (told.has(peer.toString())) return
-      told.add(peer.toString())
-      if (await send(peer, signal).catch(() => false)) accepted++
-    }
-    const lookup = async (): Promise<void> => {
-      const found: Promise<void>[] = []
-      for await (const event of dht.getClosestPeers(key, { signal }))
-        if (event.name === 'FINAL_PEER') found.push(tell(event.peer.id))
-      await Promise.all(found)
-    }
-    try {
-      await raceAbort(Promise.all([...this.#nearest(key).map(tell), lookup()]), signal)
-    } catch (error) {
-      options.signal?.throwIfAborted()
-      if (accepted === 0 && signal.aborted)
-        throw new CatalogError('timeout', `No peer answered in ${this.#options.timeoutMs} ms.`, {}, error)
-      this.#deps.log.debug({ err: error }, 'a lookup in the DHT ended early')
-    }
-    return accepted
-  }
-
-  /** The connected members nearest to the key, by Kademlia's distance (SHA-256, XOR). */
-  #nearest(key: Uint8Array): PeerId[] {
-    const { host } = this.#deps
-    const peers = new Set(host.connections().map(connection => connection.peer))
-    const target = sha256(key)
-    return [...peers]
-      .filter(peer => host.isConnected(peer))
-      .map(peer => {
-        const id = peerIdFromString(peer)
-        return { id, distance: sha256(id.toMultihash().bytes).map((byte, i) => byte ^ (target[i] ?? 0)) }
-      })
-      .sort((a, b) => Buffer.compare(a.distance, b.distance))
-      .slice(0, this.#options.replication)
-      .map(({ id }) => id)
   }
 
   async #check(key: Uint8Array, value: Uint8Array): Promise<void> {
@@ -341,11 +311,6 @@ export class KadRouter implements Router, Service {
       throw new CatalogError('daemon-stopping', 'The DHT is not running: the node is starting or stopping.')
     return { dht: this.#dht, datastore: this.#datastore }
   }
-}
-
-/** kad-dht reads provider keys as CIDv0, which can only carry SHA-256; so the CID's text is hashed. */
-function providerKey(cid: CidText): CID {
-  return CID.createV1(0x55, Digest.create(0x12, sha256(new TextEncoder().encode(cid))))
 }
 
 async function drain(events: AsyncIterator<unknown>): Promise<void> {

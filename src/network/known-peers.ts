@@ -10,7 +10,7 @@ import { pause, settleWithin, withTimeout } from './deadline.ts'
 import type { Host, PeerText } from './host.ts'
 
 export interface KnownPeersOptions {
-  /** Multiaddrs of peers to start from. */
+  /** Multiaddrs of peers to start from, or names that stand for such. */
   readonly bootstrap: readonly string[]
   /** The best by last success are kept. */
   readonly maxPeers: number
@@ -47,6 +47,8 @@ export interface KnownPeersDeps {
     knownAddresses?(peer: PeerText): Promise<string[]>
   }
   readonly records: KeyValue
+  /** What a bootstrap entry that is a name stands for, as far as is known now; undefined for one that is none. */
+  readonly names?: { addressesOf(entry: string): readonly string[] | undefined }
   readonly log: Log
 }
 
@@ -61,6 +63,12 @@ interface Backoff {
   dueAt: number
 }
 
+interface Candidate {
+  readonly name: string
+  readonly addresses: readonly string[]
+  readonly peer?: PeerText
+}
+
 const prefix = 'peer/'
 
 export class KnownPeers implements Service {
@@ -71,6 +79,9 @@ export class KnownPeers implements Service {
   readonly #warned = new Set<string>()
   /** Who answered at a bootstrap address that does not say it. */
   readonly #bootstrapPeers = new Map<string, PeerText>()
+  /** What the bootstrap entries stand for: given as addresses, and found through names. */
+  #given: readonly string[] = []
+  #named: readonly string[] = []
   #stopping = new AbortController()
   #loop: Promise<void> | undefined
   #unsubscribe: (() => void) | undefined
@@ -126,6 +137,7 @@ export class KnownPeers implements Service {
 
   /** Bootstrap addresses are tried while there are few peers at all; known peers by their last success. */
   async #dialSome({ signal }: CallOptions): Promise<void> {
+    this.#lookUpNames()
     const connected = new Set(this.#deps.host.connections().map(view => view.peer)).size
     if (connected >= this.#options.enoughPeers) return
     const due = this.#candidates().filter(({ name }) => (this.#backoff.get(name)?.dueAt ?? 0) <= Date.now())
@@ -133,14 +145,29 @@ export class KnownPeers implements Service {
     await Promise.all(batch.map(candidate => this.#dial(candidate, signal)))
   }
 
-  #candidates(): { name: string; addresses: readonly string[]; peer?: PeerText }[] {
-    const bootstrap = this.#options.bootstrap
-      .filter(address => !this.#isConnectedTo(address))
-      .map(address => ({ name: address, addresses: [address] }))
+  /** Names may stand for other addresses than a moment ago: what concerns only old ones is forgotten. */
+  #lookUpNames(): void {
+    const { names } = this.#deps
+    const entries = this.#options.bootstrap.map(entry => ({ entry, found: names?.addressesOf(entry) }))
+    this.#given = entries.filter(({ found }) => found === undefined).map(({ entry }) => entry)
+    this.#named = [...new Set(entries.flatMap(({ found }) => found ?? []))]
+    const current = new Set([...this.#given, ...this.#named])
+    for (const old of [this.#warned, this.#bootstrapPeers])
+      for (const address of old.keys()) if (!current.has(address)) old.delete(address)
+    for (const name of this.#backoff.keys())
+      if (!current.has(name) && !this.#peers.has(name)) this.#backoff.delete(name)
+  }
+
+  /** Names are a hint: what they stand for takes turns with the peers met before, and both come after what is given. */
+  #candidates(): Candidate[] {
+    const open = (addresses: readonly string[]): Candidate[] =>
+      addresses
+        .filter(address => !this.#isConnectedTo(address))
+        .map(address => ({ name: address, addresses: [address] }))
     const known = this.list()
       .filter(({ peer }) => !this.#deps.host.isConnected(peer))
       .map(({ peer, addresses }) => ({ name: peer, addresses, peer }))
-    return [...bootstrap, ...known]
+    return [...open(this.#given), ...inTurns(known, open(this.#named))]
   }
 
   #isConnectedTo(address: string): boolean {
@@ -152,10 +179,7 @@ export class KnownPeers implements Service {
     return /\/p2p\/([^/]+)$/.exec(address)?.[1] ?? this.#bootstrapPeers.get(address)
   }
 
-  async #dial(
-    candidate: { name: string; addresses: readonly string[]; peer?: PeerText },
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
+  async #dial(candidate: Candidate, signal: AbortSignal | undefined): Promise<void> {
     for (const address of candidate.addresses)
       try {
         const peer = await this.#deps.host.dial(address, {
@@ -174,9 +198,10 @@ export class KnownPeers implements Service {
       await this.#forget(candidate.peer)
   }
 
-  /** One warning for each bootstrap address; what is repeated or only remembered is for debugging. */
-  #tell(candidate: { name: string; peer?: PeerText }, address: string, err: unknown): void {
-    const first = candidate.peer === undefined && !this.#warned.has(address)
+  /** One warning for each given address, and one for those of names; what is repeated or only remembered is for debugging. */
+  #tell(candidate: Candidate, address: string, err: unknown): void {
+    const alike = this.#named.includes(address) ? this.#named : [address]
+    const first = candidate.peer === undefined && !alike.some(each => this.#warned.has(each))
     this.#warned.add(address)
     const fields = { address, reason: err instanceof Error ? err.message : String(err) }
     if (first) this.#deps.log.warn(fields, 'a bootstrap address cannot be reached; trying again later')
@@ -194,7 +219,7 @@ export class KnownPeers implements Service {
   async #remember(peer: PeerText): Promise<void> {
     const { host, log } = this.#deps
     this.#backoff.delete(peer)
-    for (const address of this.#options.bootstrap)
+    for (const address of [...this.#given, ...this.#named])
       if (this.#peerAt(address) === peer) this.#backoff.delete(address)
     // An inbound connection comes from a port that nobody listens on: what we dialled, or what the peer says, counts.
     const dialled = host
@@ -223,6 +248,11 @@ export class KnownPeers implements Service {
     this.#backoff.delete(peer)
     await this.#deps.records.delete(`${prefix}${peer}`)
   }
+}
+
+function inTurns<T>(first: readonly T[], second: readonly T[]): T[] {
+  const rounds = Array.from({ length: Math.max(first.length, second.length) }, (_, round) => round)
+  return rounds.flatMap(round => [...first.slice(round, round + 1), ...second.slice(round, round + 1)])
 }
 
 const encodePeer = (peer: KnownPeer): Uint8Array => new TextEncoder().encode(JSON.stringify(peer))

@@ -2,10 +2,20 @@
 // value stays, lookups that find what other nodes placed). One `MemoryRouting` is a network; each node has a router.
 import type { CidText } from '../base/cid.ts'
 import { CatalogError } from '../base/errors.ts'
+import { sha256 } from '../base/hash.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { PeerText } from './host.ts'
 import { recordKeyText } from './record-key.ts'
-import type { RecordKey, RecordSelector, RecordValidator, Router } from './router.ts'
+import type {
+  Announcement,
+  Bulletin,
+  KeyspaceRouter,
+  RecordKey,
+  RecordSelector,
+  RecordValidator,
+  Region,
+  Router,
+} from './router.ts'
 
 const maxRecordBytes = 128 * 1024
 
@@ -42,7 +52,7 @@ export class MemoryRouting {
   }
 }
 
-export class MemoryRouter implements Router {
+export class MemoryRouter implements Router, KeyspaceRouter {
   readonly #routing: MemoryRouting
   readonly #self: Member
 
@@ -61,14 +71,56 @@ export class MemoryRouter implements Router {
     this.#store(this.#self, key, value)
     let accepted = 0
     for (const member of this.#routing.others(this.#self.peer))
-      try {
-        await member.validate(key, value)
-        this.#store(member, key, value)
-        accepted++
-      } catch {
-        // Refused there: not counted.
-      }
+      if (await this.#offer(member, key, value)) accepted++
     return accepted
+  }
+
+  async #offer(member: Member, key: RecordKey, value: Uint8Array): Promise<boolean> {
+    try {
+      await member.validate(key, value)
+      this.#store(member, key, value)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  locate(item: Announcement): Uint8Array {
+    return sha256(new TextEncoder().encode(item.kind === 'record' ? recordKeyText(item.key) : item.cid))
+  }
+
+  neighbours(): readonly PeerText[] {
+    return this.#routing.others(this.#self.peer).map(({ peer }) => peer)
+  }
+
+  /** One table for all is one region for all. */
+  async explore(_item: Announcement, options: CallOptions = {}): Promise<Region> {
+    options.signal?.throwIfAborted()
+    return { prefix: '', peers: this.neighbours(), lookups: 1 }
+  }
+
+  async tell(
+    bulletins: readonly Bulletin[],
+    peers: readonly PeerText[],
+    options: CallOptions = {},
+  ): Promise<void> {
+    options.signal?.throwIfAborted()
+    for (const bulletin of bulletins) {
+      const { item, value } = bulletin
+      if (item.kind === 'record' && value !== undefined) this.#store(this.#self, item.key, value)
+      for (const member of this.#routing.others(this.#self.peer)) {
+        if (!peers.includes(member.peer) || bulletin.told.has(member.peer)) continue
+        bulletin.told.add(member.peer)
+        if (await this.#take(member, bulletin)) bulletin.accepted++
+        else bulletin.refusal = `${member.peer} refused it`
+      }
+    }
+  }
+
+  async #take(member: Member, { item, value }: Bulletin): Promise<boolean> {
+    if (item.kind === 'record') return value !== undefined && this.#offer(member, item.key, value)
+    this.#routing.providersOf(item.cid).add(this.#self.peer)
+    return true
   }
 
   #store(member: Member, key: RecordKey, value: Uint8Array): void {

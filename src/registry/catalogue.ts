@@ -1,48 +1,35 @@
 // The local index of every release and head that this node knows: durable, bounded, asked by every verb. It takes
 // only envelopes whose signatures were proved, and owns the rules between records: a head never goes back, never
-// forks, never delists. It knows nothing of contents (store/) nor of peers (distribution/).
-//
-//   key                              value
-//   release/<id>                     envelope of a release
-//   release-summary/<id>             its summary, JSON (release-summary.ts): what `start` reads
-//   head/<publisher>/<name>          envelope of the current head
-//   head-summary/<publisher>/<name>  { id, sequence, bytes }, JSON
-//   forgotten/<id>                   a release that was removed here and is not to come back by itself: the envelope of
-//                                    this node's own publisher, so that publishing the same again can be the same
-//                                    release; empty for any other
-//   equivocation/<publisher>/<name>  the first proof against the publisher: CBOR { kept, refused }, two envelopes
-import {
-  decodeEnvelope,
-  type Envelope,
-  type HeadStatement,
-  type ReleaseStatement,
-} from '../assets/release.ts'
+// forks, never delists. It knows nothing of contents (store/) nor of peers (distribution/); how records lie on disk
+// and in memory is tables/.
+import type { Envelope } from '../assets/release.ts'
 import type { Verified } from '../assets/stage.ts'
-import { decodeCbor, encodeCbor } from '../base/cbor.ts'
+import type { CacheCounts } from '../base/cache.ts'
 import type { CidText } from '../base/cid.ts'
-import { CatalogError } from '../base/errors.ts'
 import type { KeyValue, KeyValueWrite } from '../base/key-value.ts'
 import type { Log } from '../base/log.ts'
 import { checkSuccession, type HeadEntry } from './head-rules.ts'
-import {
-  decodeSummary,
-  encodeSummary,
-  entryOf,
-  type ReleaseEntry,
-  type ReleaseSummary,
-  summaryOf,
-} from './release-summary.ts'
+import { entryOf, type ReleaseEntry, type ReleaseSummary } from './release-summary.ts'
 import { DigestList } from './tables/digest-list.ts'
+import { HeadTable, headKeyOf } from './tables/head-table.ts'
 import { Quota, type QuotaOptions } from './tables/quota.ts'
+import {
+  damagedRecord,
+  type EquivocationProof,
+  type HeadEnvelope,
+  RecordStore,
+  type ReleaseEnvelope,
+} from './tables/record-store.ts'
 import { type Page, ReleaseTable } from './tables/release-table.ts'
 import { Turns } from './turns.ts'
 
-export type ReleaseEnvelope = Envelope<ReleaseStatement>
-export type HeadEnvelope = Envelope<HeadStatement>
+export type { HeadEnvelope, ReleaseEnvelope }
 
 export interface CatalogueOptions extends QuotaOptions {
   /** Fingerprint of this node's own publisher, whose records no quota refuses. */
   readonly ownPublisher?: string
+  /** Bytes of memory for decoded records. */
+  readonly cacheBytes: number
 }
 
 export const defaultCatalogueOptions: CatalogueOptions = {
@@ -52,6 +39,8 @@ export const defaultCatalogueOptions: CatalogueOptions = {
   // About 250 MiB of memory at 500 bytes each.
   maxRecords: 500_000,
   maxBytes: 8 * 1024 * 1024 * 1024,
+  // About a thousand records as they are in practice: what one user, or the peers of a busy hour, ask for again.
+  cacheBytes: 16 * 1024 * 1024,
 }
 
 /** A record that has become durable here. */
@@ -63,17 +52,14 @@ export interface RecordEvent {
 }
 
 export class Catalogue {
-  readonly #records: KeyValue
+  readonly #records: RecordStore
   readonly #log: Log
   readonly #quota: Quota
   readonly #ownPublisher: string | undefined
   readonly #releases = new ReleaseTable()
-  /** By publisher/name, and the publishers that have a head of a name. */
-  readonly #heads = new Map<string, HeadEntry>()
-  readonly #headPublishers = new Map<string, Set<string>>()
-  readonly #headKeyById = new Map<CidText, string>()
+  readonly #heads = new HeadTable()
   readonly #forgotten = new Set<CidText>()
-  readonly #digests = new DigestList(() => this.#allIds())
+  readonly #digests = new DigestList()
   readonly #turns = new Turns()
   readonly #recordListeners = new Set<(event: RecordEvent) => void>()
   readonly #forgetListeners = new Set<(entry: ReleaseEntry) => void>()
@@ -82,25 +68,29 @@ export class Catalogue {
     deps: { readonly records: KeyValue; readonly log: Log },
     options: Partial<CatalogueOptions> = {},
   ) {
-    this.#records = deps.records
+    const { ownPublisher, cacheBytes, ...quota } = { ...defaultCatalogueOptions, ...options }
+    this.#records = new RecordStore(deps, { maxBytes: cacheBytes })
     this.#log = deps.log
-    const { ownPublisher, ...quota } = { ...defaultCatalogueOptions, ...options }
     this.#quota = new Quota(quota, ownPublisher)
     this.#ownPublisher = ownPublisher
   }
 
   /** Reads every summary: under a second for 100,000. */
   async start(): Promise<void> {
-    for await (const [, value] of this.#records.entries({ prefix: 'release-summary/' }))
-      this.#index(entryOf(decodeSummary(value)))
-    for await (const [key, value] of this.#records.entries({ prefix: 'head-summary/' })) {
-      const headKey = key.slice('head-summary/'.length)
-      const entry = JSON.parse(Buffer.from(value).toString()) as HeadEntry
-      this.#indexHead(headKey, entry)
-      this.#quota.count(headKey.slice(0, headKey.indexOf('/')), 1, entry.bytes)
+    for await (const summary of this.#records.summaries()) {
+      this.#releases.add(entryOf(summary))
+      this.#quota.count(summary.publisher, 1, summary.recordBytes)
+      this.#digests.load(summary.id)
     }
-    for await (const key of this.#records.keys({ prefix: 'forgotten/' }))
-      this.#forgotten.add(key.slice('forgotten/'.length))
+    for await (const [key, entry] of this.#records.heads()) {
+      this.#heads.set(key, entry)
+      this.#quota.count(key.slice(0, key.indexOf('/')), 1, entry.bytes)
+      this.#digests.load(entry.id)
+    }
+    for await (const id of this.#records.forgotten()) {
+      this.#forgotten.add(id)
+      this.#digests.load(id)
+    }
   }
 
   /** Waits for the writes under way. */
@@ -108,6 +98,11 @@ export class Catalogue {
     await this.#turns.idle()
     this.#recordListeners.clear()
     this.#forgetListeners.clear()
+  }
+
+  /** Of the decoded records in memory. */
+  cacheCounts(): CacheCounts {
+    return this.#records.cacheCounts()
   }
 
   /** Number of known releases. */
@@ -134,7 +129,7 @@ export class Catalogue {
     const { id } = envelope
     return this.#turns.take(id, async () => {
       if (this.#releases.get(id) !== undefined) return
-      await this.#admit(envelope, [{ type: 'delete', key: `forgotten/${id}` }])
+      await this.#admit(envelope, [this.#records.recalling(id)])
       this.#forgotten.delete(id)
     })
   }
@@ -143,18 +138,12 @@ export class Catalogue {
     const { id, statement, bytes } = envelope
     const { publisher, name } = statement
     this.#quota.reserve(publisher, 1, bytes.byteLength)
-    const summary = summaryOf(envelope)
     try {
-      await this.#records.batch([
-        { type: 'put', key: `release/${id}`, value: bytes },
-        { type: 'put', key: `release-summary/${id}`, value: encodeSummary(summary) },
-        ...more,
-      ])
+      this.#releases.add(entryOf(await this.#records.putRelease(envelope, more)))
     } catch (error) {
       this.#quota.count(publisher, -1, -bytes.byteLength)
       throw error
     }
-    this.#releases.add(entryOf(summary))
     this.#digests.add(id)
     this.#tell(this.#recordListeners, { kind: 'release', id, publisher, name })
   }
@@ -168,7 +157,7 @@ export class Catalogue {
    */
   addHead(envelope: Verified<HeadEnvelope>): Promise<'added' | 'known'> {
     const { publisher, name, sequence } = envelope.statement
-    const key = `${publisher}/${name}`
+    const key = headKeyOf(publisher, name)
     return this.#turns.take(key, async () => {
       const known = this.#heads.get(key)
       if (known?.id === envelope.id) return 'known'
@@ -178,15 +167,14 @@ export class Catalogue {
       const growth = known === undefined ? 1 : 0
       this.#quota.reserve(publisher, growth, entry.bytes - (known?.bytes ?? 0))
       try {
-        await this.#records.batch([
-          { type: 'put', key: `head/${key}`, value: bytes },
-          { type: 'put', key: `head-summary/${key}`, value: Buffer.from(JSON.stringify(entry)) },
-        ])
+        await this.#records.putHead(key, envelope, entry, known)
       } catch (error) {
         this.#quota.count(publisher, -growth, (known?.bytes ?? 0) - entry.bytes)
         throw error
       }
-      this.#indexHead(key, entry, known)
+      this.#heads.set(key, entry)
+      this.#digests.add(id)
+      if (known !== undefined) this.#digests.remove(known.id)
       this.#tell(this.#recordListeners, { kind: 'head', id, publisher, name })
       return 'added'
     })
@@ -201,24 +189,25 @@ export class Catalogue {
 
   /** The envelope of a release. @throws CatalogError `storage-failed` when the stored bytes are damaged. */
   async release(id: CidText): Promise<ReleaseEnvelope | undefined> {
-    const bytes = await this.releaseBytes(id)
-    return bytes === undefined ? undefined : (this.#decode(bytes, id) as ReleaseEnvelope)
+    return this.#releases.get(id) === undefined ? undefined : this.#records.release(id)
   }
 
   async releaseBytes(id: CidText): Promise<Uint8Array | undefined> {
-    return this.#releases.get(id) === undefined ? undefined : this.#records.get(`release/${id}`)
+    return this.#releases.get(id) === undefined ? undefined : this.#records.releaseBytes(id)
   }
 
   async summary(id: CidText): Promise<ReleaseSummary | undefined> {
-    if (this.#releases.get(id) === undefined) return undefined
-    const bytes = await this.#records.get(`release-summary/${id}`)
-    return bytes === undefined ? undefined : decodeSummary(bytes)
+    return this.#releases.get(id) === undefined ? undefined : this.#records.summary(id)
   }
 
-  /** Every summary, in no useful order. */
-  async *summaries(): AsyncIterable<ReleaseSummary> {
-    for await (const [, value] of this.#records.entries({ prefix: 'release-summary/' }))
-      yield decodeSummary(value)
+  /** The summaries of the releases that are wanted, in no useful order. */
+  summaries(isWanted?: (id: CidText) => boolean): AsyncIterable<ReleaseSummary> {
+    return this.#records.summaries(isWanted)
+  }
+
+  /** Every name that has a release, in no useful order. */
+  names(): Iterable<string> {
+    return this.#releases.names()
   }
 
   entry(id: CidText): ReleaseEntry | undefined {
@@ -227,22 +216,21 @@ export class Catalogue {
 
   /** The current head of a publisher's name. */
   async head(publisher: string, name: string): Promise<HeadEnvelope | undefined> {
-    const key = `${publisher}/${name}`
+    const key = headKeyOf(publisher, name)
     const known = this.#heads.get(key)
-    if (known === undefined) return undefined
-    const bytes = await this.#records.get(`head/${key}`)
-    return bytes === undefined ? undefined : (this.#decode(bytes) as HeadEnvelope)
+    return known === undefined ? undefined : this.#records.head(key, known.id)
   }
 
   /** Its id and number, without reading it. */
   headEntry(publisher: string, name: string): HeadEntry | undefined {
-    return this.#heads.get(`${publisher}/${name}`)
+    return this.#heads.get(headKeyOf(publisher, name))
   }
 
   /** The current heads of a name, one for each publisher, by fingerprint. */
   async headsOf(name: string): Promise<HeadEnvelope[]> {
-    const publishers = [...(this.#headPublishers.get(name) ?? [])].sort()
-    const heads = await Promise.all(publishers.map(publisher => this.head(publisher, name)))
+    const heads = await Promise.all(
+      this.#heads.publishersOf(name).map(publisher => this.head(publisher, name)),
+    )
     return heads.filter(head => head !== undefined)
   }
 
@@ -284,13 +272,15 @@ export class Catalogue {
 
   /** The bytes of a current release or head by its id. */
   async record(id: CidText): Promise<Uint8Array | undefined> {
-    const headKey = this.#headKeyById.get(id)
-    return headKey === undefined ? this.releaseBytes(id) : this.#records.get(`head/${headKey}`)
+    const headKey = this.#heads.keyOf(id)
+    return headKey === undefined ? this.releaseBytes(id) : this.#records.headBytes(headKey)
   }
 
   /** Whether sync needs not bring it: it is here, or was forgotten on purpose. */
   isKnown(id: CidText): boolean {
-    return this.#releases.get(id) !== undefined || this.#headKeyById.has(id) || this.#forgotten.has(id)
+    return (
+      this.#releases.get(id) !== undefined || this.#heads.keyOf(id) !== undefined || this.#forgotten.has(id)
+    )
   }
 
   /** Called after a record became durable. Returns the unsubscriber. */
@@ -310,13 +300,7 @@ export class Catalogue {
     return this.#turns.take(id, async () => {
       const entry = this.#releases.get(id)
       if (entry === undefined) return false
-      const own =
-        entry.publisher === this.#ownPublisher ? await this.#records.get(`release/${id}`) : undefined
-      await this.#records.batch([
-        { type: 'delete', key: `release/${id}` },
-        { type: 'delete', key: `release-summary/${id}` },
-        { type: 'put', key: `forgotten/${id}`, value: own ?? new Uint8Array(0) },
-      ])
+      await this.#records.forget(id, { keepBytes: entry.publisher === this.#ownPublisher })
       this.#releases.remove(id)
       this.#forgotten.add(id)
       this.#quota.count(entry.publisher, -1, -entry.recordBytes)
@@ -327,8 +311,7 @@ export class Catalogue {
 
   /** The envelope of a forgotten release of this node's own publisher, as it was signed. */
   async forgottenBytes(id: CidText): Promise<Uint8Array | undefined> {
-    const bytes = this.#forgotten.has(id) ? await this.#records.get(`forgotten/${id}`) : undefined
-    return bytes === undefined || bytes.byteLength === 0 ? undefined : bytes
+    return this.#forgotten.has(id) ? this.#records.forgottenBytes(id) : undefined
   }
 
   isForgotten(id: CidText): boolean {
@@ -339,77 +322,32 @@ export class Catalogue {
   remember(id: CidText): Promise<void> {
     return this.#turns.take(id, async () => {
       if (!this.#forgotten.has(id)) return
-      await this.#records.delete(`forgotten/${id}`)
+      await this.#records.remember(id)
       this.#forgotten.delete(id)
       this.#digests.remove(id)
     })
   }
 
   /** The proof that a publisher signed two heads under one number: both envelopes. */
-  async equivocation(
-    publisher: string,
-    name: string,
-  ): Promise<{ readonly kept: Uint8Array; readonly refused: Uint8Array } | undefined> {
-    const bytes = await this.#records.get(`equivocation/${publisher}/${name}`)
-    return bytes === undefined
-      ? undefined
-      : (decodeCbor(bytes, 1024 * 1024, 'An equivocation proof') as { kept: Uint8Array; refused: Uint8Array })
+  equivocation(publisher: string, name: string): Promise<EquivocationProof | undefined> {
+    return this.#records.equivocation(headKeyOf(publisher, name))
   }
 
   async #checkAgainst(known: HeadEntry, next: HeadEnvelope): Promise<void> {
     const { publisher, name } = next.statement
     const current = await this.head(publisher, name)
-    if (current === undefined) throw this.#damaged(known.id)
+    if (current === undefined) throw damagedRecord(known.id)
     const refusal = checkSuccession(current, next)
     if (refusal === undefined) return
-    const key = `equivocation/${publisher}/${name}`
-    if (refusal.data['equivocation'] === true && (await this.#records.get(key)) === undefined) {
+    const key = headKeyOf(publisher, name)
+    if (refusal.data['equivocation'] === true && (await this.#records.equivocation(key)) === undefined) {
       this.#log.warn(
         { publisher, package: name, ...refusal.data },
         'a publisher signed two heads under one number',
       )
-      await this.#records.put(key, encodeCbor({ kept: current.bytes, refused: next.bytes }))
+      await this.#records.putEquivocation(key, { kept: current.bytes, refused: next.bytes })
     }
     throw refusal
-  }
-
-  #index(entry: ReleaseEntry): void {
-    this.#releases.add(entry)
-    this.#quota.count(entry.publisher, 1, entry.recordBytes)
-  }
-
-  #indexHead(key: string, entry: HeadEntry, replaced?: HeadEntry): void {
-    const slash = key.indexOf('/')
-    const [publisher, name] = [key.slice(0, slash), key.slice(slash + 1)]
-    this.#heads.set(key, entry)
-    this.#headKeyById.set(entry.id, key)
-    const publishers = this.#headPublishers.get(name) ?? new Set()
-    this.#headPublishers.set(name, publishers.add(publisher))
-    this.#digests.add(entry.id)
-    if (replaced !== undefined) {
-      this.#headKeyById.delete(replaced.id)
-      this.#digests.remove(replaced.id)
-    }
-  }
-
-  *#allIds(): Iterable<CidText> {
-    yield* this.#releases.ids()
-    yield* this.#headKeyById.keys()
-    yield* this.#forgotten
-  }
-
-  #decode(bytes: Uint8Array, id?: CidText): Envelope {
-    const envelope = decodeEnvelope(bytes)
-    if (id !== undefined && envelope.id !== id) throw this.#damaged(id)
-    return envelope
-  }
-
-  #damaged(id: CidText): CatalogError {
-    return new CatalogError(
-      'storage-failed',
-      `The stored record ${id} is damaged or gone. Remove the release and fetch it again; if this recurs, check the disk.`,
-      { id },
-    )
   }
 
   #tell<T>(listeners: Iterable<(value: T) => void>, value: T): void {

@@ -1,15 +1,15 @@
-// Ranked full-text search over the known packages: BM25 with prefixes and small typing errors (minisearch), over the
-// latest version of each name of each publisher. The index is built by the first query and dropped when nobody has
-// searched for a while; in between it follows the catalogue.
-import MiniSearch, {
-  type SearchOptions as MiniSearchOptions,
-  type SearchResult as SearchHit,
-} from 'minisearch'
+// Ranked full-text search over the known packages, by the latest version of each name of each publisher: the service
+// around the index (search/word-index.ts) and the ranking (search/ranking.ts). The index is built by the first query and
+// dropped when nobody has searched for a while; in between it follows the catalogue.
+import { setImmediate } from 'node:timers/promises'
 import { highestVersion } from '../assets/name.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import type { ReleaseEntry, ReleaseSummary } from './release-summary.ts'
+import { type Ranked, Ranking, type RankRequest } from './search/ranking.ts'
+import { WordIndex } from './search/word-index.ts'
+import { wordsOf } from './search/words.ts'
 
 export interface SearchOptions {
   /** Milliseconds without a query after which the index is dropped. */
@@ -17,7 +17,7 @@ export interface SearchOptions {
 }
 
 export const defaultSearchOptions: SearchOptions = {
-  // Building takes about a second for 20,000 packages; keeping it takes about 1.5 KiB for each.
+  // Building takes one to two seconds for 100,000 packages; keeping it takes about 0.5 KiB for each.
   idleMs: 10 * 60_000,
 }
 
@@ -26,7 +26,12 @@ export const searchLimits = {
   maxTerms: 16,
   defaultResults: 20,
   maxResults: 200,
+  /** Queries that may wait for their turn; more are refused with `busy`. */
+  maxWaiting: 200,
 } as const
+
+/** How long one slice of building may hold up the node. */
+const sliceMs = 8
 
 export interface SearchRequest {
   /** Empty: everything that passes the filters, by name. */
@@ -47,7 +52,9 @@ export interface SearchResult {
 export interface SearchSource {
   releasesOf(name: string): readonly ReleaseEntry[]
   summary(id: string): Promise<ReleaseSummary | undefined>
-  summaries(): AsyncIterable<ReleaseSummary>
+  /** The summaries of the releases that are wanted, in no useful order. */
+  summaries(isWanted: (id: string) => boolean): AsyncIterable<ReleaseSummary>
+  names(): Iterable<string>
   onRecord(
     listener: (event: {
       readonly kind: 'release' | 'head'
@@ -58,28 +65,21 @@ export interface SearchSource {
   onForget(listener: (entry: ReleaseEntry) => void): () => void
 }
 
-/** One package: a name of a publisher, as its latest version describes it. */
-interface Document {
-  readonly key: string
-  /** The id of the latest release. */
-  readonly release: string
-  readonly name: string
-  /** The same tags as one text to be searched and as a list to be filtered by. */
-  readonly tags: string
-  readonly tagList: readonly string[]
-  readonly description: string
-  readonly type: string
-  readonly category: string
+interface Built {
+  readonly index: WordIndex
+  readonly ranking: Ranking
 }
 
 export class Search {
   readonly #source: SearchSource
   readonly #log: Log
   readonly #options: SearchOptions
-  #index: Promise<MiniSearch<Document>> | undefined
-  /** Packages whose latest version changed since the index last looked. */
+  #built: Promise<Built> | undefined
+  /** Packages whose latest version may have changed since the index last looked. */
   readonly #changed = new Map<string, { readonly publisher: string; readonly name: string }>()
-  #refreshing: Promise<void> = Promise.resolve()
+  /** The end of the last query: one after another, for the index changes between them. */
+  #turn: Promise<unknown> = Promise.resolve()
+  #waiting = 0
   #timer: NodeJS.Timeout | undefined
   #unsubscribe: (() => void)[] = []
 
@@ -94,7 +94,7 @@ export class Search {
 
   async start(): Promise<void> {
     const changed = ({ publisher, name }: { readonly publisher: string; readonly name: string }) => {
-      if (this.#index !== undefined) this.#changed.set(`${publisher}/${name}`, { publisher, name })
+      if (this.#built !== undefined) this.#changed.set(`${publisher}/${name}`, { publisher, name })
     }
     this.#unsubscribe = [
       this.#source.onRecord(event => {
@@ -110,186 +110,136 @@ export class Search {
     this.#drop()
   }
 
-  /** @throws CatalogError `invalid-request` for a query that is too long */
+  /** @throws CatalogError `invalid-request` for a query that is too long; `busy` when too many wait */
   async search(request: SearchRequest, options: CallOptions = {}): Promise<SearchResult[]> {
-    const { query, limit = searchLimits.defaultResults } = request
-    const terms = termsOf(query)
-    if (query.length > searchLimits.maxQueryLength || terms.length > searchLimits.maxTerms)
-      throw new CatalogError(
-        'invalid-request',
-        `The search was not made: a query has at most ${searchLimits.maxQueryLength} characters and ${searchLimits.maxTerms} words. Shorten it.`,
-      )
-    const index = await this.#current()
-    options.signal?.throwIfAborted()
-    const count = Math.max(0, Math.min(limit, searchLimits.maxResults))
+    const ranked = await this.#inTurn(rankRequestOf(request), options)
     const results = await Promise.all(
-      rank(index, terms, request, count).map(async ({ release, score }) => ({
-        release: await this.#source.summary(release),
-        score,
-      })),
+      ranked.map(async ({ entry, score }) => ({ release: await this.#source.summary(entry.id), score })),
     )
     return results.filter((result): result is SearchResult => result.release !== undefined)
   }
 
-  async #current(): Promise<MiniSearch<Document>> {
+  async #inTurn(request: RankRequest, options: CallOptions): Promise<Ranked[]> {
+    if (this.#waiting >= searchLimits.maxWaiting)
+      throw new CatalogError(
+        'busy',
+        `The search was not made: ${this.#waiting} others wait already. Try again in a moment.`,
+      )
+    this.#waiting += 1
+    const mine = this.#turn.then(async () => {
+      options.signal?.throwIfAborted()
+      const { ranking } = await this.#current()
+      return ranking.rank(request, options)
+    })
+    this.#turn = mine.catch(() => undefined)
+    try {
+      return await mine
+    } finally {
+      this.#waiting -= 1
+    }
+  }
+
+  /** The index as the catalogue is now. */
+  async #current(): Promise<Built> {
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => this.#drop(), this.#options.idleMs)
     this.#timer.unref()
-    this.#index ??= this.#build()
+    const known = await this.#built?.catch(() => undefined)
+    if (known !== undefined && isWorn(known.index, this.#changed.size)) {
+      this.#built = undefined
+      this.#changed.clear()
+    }
+    this.#built ??= this.#build()
     try {
-      const index = await this.#index
-      // One refresh after another: two at once could put an older version back.
-      this.#refreshing = this.#refreshing.then(() => this.#refresh(index))
-      await this.#refreshing
-      return index
+      const built = await this.#built
+      await this.#refresh(built.index)
+      return built
     } catch (error) {
       this.#drop()
       throw error
     }
   }
 
-  async #build(): Promise<MiniSearch<Document>> {
+  async #build(): Promise<Built> {
     const began = performance.now()
-    const index = new MiniSearch<Document>(indexOptions)
-    let added = 0
-    for await (const summary of this.#source.summaries()) {
-      if (this.#latest(summary.publisher, summary.name)?.id !== summary.id) continue
-      put(index, documentOf(summary))
-      added += 1
-      // Others get their turn: building must not hold up the node.
-      if (added % 100 === 0) await new Promise(resolve => setImmediate(resolve))
+    const index = new WordIndex()
+    const pause = inSlices()
+    const latest = new Map<string, ReleaseEntry>()
+    for (const name of this.#source.names()) {
+      for (const entry of latestOf(this.#source.releasesOf(name))) latest.set(entry.id, entry)
+      await pause()
+    }
+    for await (const summary of this.#source.summaries(id => latest.has(id))) {
+      index.put(latest.get(summary.id) ?? summary, summary)
+      await pause()
     }
     this.#log.info(
-      { packages: index.documentCount, milliseconds: Math.round(performance.now() - began) },
+      { packages: index.count, terms: index.terms.size, milliseconds: Math.round(performance.now() - began) },
       'search index built',
     )
-    return index
+    return { index, ranking: new Ranking(index) }
   }
 
   /** Brings in what changed since the last query. */
-  async #refresh(index: MiniSearch<Document>): Promise<void> {
+  async #refresh(index: WordIndex): Promise<void> {
+    const pause = inSlices()
     for (const [key, { publisher, name }] of this.#changed) {
       this.#changed.delete(key)
-      const latest = this.#latest(publisher, name)
+      const latest = latestOf(this.#source.releasesOf(name)).find(entry => entry.publisher === publisher)
+      if (latest !== undefined && index.entryOf(publisher, name)?.id === latest.id) continue
       const summary = latest === undefined ? undefined : await this.#source.summary(latest.id)
-      if (summary !== undefined) put(index, documentOf(summary))
-      else if (index.has(key)) index.discard(key)
+      if (latest !== undefined && summary !== undefined) index.put(latest, summary)
+      else index.remove(publisher, name)
+      await pause()
     }
-  }
-
-  #latest(publisher: string, name: string): ReleaseEntry | undefined {
-    return highestVersion(
-      this.#source.releasesOf(name).filter(entry => entry.publisher === publisher),
-      '*',
-    )
   }
 
   #drop(): void {
     clearTimeout(this.#timer)
-    this.#index = undefined
-    this.#refreshing = Promise.resolve()
+    this.#built = undefined
     this.#changed.clear()
   }
 }
 
-const documentOf = (summary: ReleaseSummary): Document => ({
-  key: `${summary.publisher}/${summary.name}`,
-  release: summary.id,
-  name: summary.name,
-  tags: summary.tags.join(' '),
-  tagList: summary.tags.map(tag => tag.toLowerCase()),
-  description: summary.description,
-  type: summary.type,
-  category: summary.category ?? '',
-})
-
-function put(index: MiniSearch<Document>, document: Document): void {
-  if (index.has(document.key)) index.replace(document)
-  else index.add(document)
-}
-
-const wordPattern = /[^\p{L}\p{N}]+/u
-
-const termsOf = (text: string): string[] => text.split(wordPattern).filter(word => word !== '')
-
-/** A name is found by its parts and by all of them in one: `word-count` by `word`, `count` and `wordcount`. */
-function tokenise(text: string, field?: string): string[] {
-  const words = termsOf(text)
-  return field === 'name' && words.length > 1 ? [...words, words.join('')] : words
-}
-
-const indexOptions = {
-  idField: 'key',
-  fields: ['name', 'tags', 'description', 'type', 'category'],
-  storeFields: ['release', 'name', 'tagList', 'type', 'category'],
-  tokenize: tokenise,
-  extractField: (document: Document, field: string) => document[field as keyof Document],
-}
-
-const boost = { name: 5, tags: 3, description: 1, type: 0.5, category: 0.5 }
-
-/** What is tried in turn until something is found, from the strictest and cheapest to the most lenient. */
-const attempts: readonly MiniSearchOptions[] = [
-  // Every word as written; the last one may be unfinished.
-  { boost, combineWith: 'AND', prefix: (_term, place, terms) => place === terms.length - 1 },
-  // Every word, each perhaps unfinished or mistyped (one letter in five, from four letters on).
-  { boost, combineWith: 'AND', prefix: true, fuzzy: term => (term.length >= 4 ? 0.2 : false), maxFuzzy: 2 },
-  { boost, combineWith: 'OR', prefix: true, fuzzy: term => (term.length >= 4 ? 0.2 : false), maxFuzzy: 2 },
-]
-
-interface Ranked {
-  /** Its id. */
-  readonly release: string
-  readonly name: string
-  readonly score: number
-}
-
-/** The first attempt that finds something, best first; packages of exactly the name asked for before all others. */
-function rank(
-  index: MiniSearch<Document>,
-  terms: readonly string[],
-  request: SearchRequest,
-  count: number,
-): Ranked[] {
-  const filter = filterOf(request)
-  if (terms.length === 0)
-    return index.search(MiniSearch.wildcard, filter).map(rankedOf).sort(byName).slice(0, count)
-  const wanted = request.query.trim().toLowerCase()
-  const exactness = (name: string) =>
-    name === wanted ? 2 : name.endsWith(wanted) && name.at(-wanted.length - 1) === '/' ? 1 : 0
-  for (const attempt of attempts) {
-    const found = index.search(request.query, { ...attempt, ...filter })
-    if (found.length === 0) continue
-    // What comes is sorted by score, and may be half the index: only what is wanted is looked at closely.
-    const exact = found.filter(result => exactness(result['name']) > 0).map(rankedOf)
-    const others = found.slice(0, count + exact.length).filter(result => exactness(result['name']) === 0)
-    return [
-      ...exact.sort((a, b) => exactness(b.name) - exactness(a.name) || byScore(a, b)),
-      ...others.map(rankedOf).sort(byScore),
-    ].slice(0, count)
-  }
-  return []
-}
-
-const rankedOf = (result: SearchHit): Ranked => ({
-  release: result['release'],
-  name: result['name'],
-  score: result.score,
-})
-
-const byScore = (a: Ranked, b: Ranked): number => b.score - a.score || byName(a, b)
-
-const byName = (a: Ranked, b: Ranked): number =>
-  a.name < b.name ? -1 : a.name > b.name ? 1 : a.release < b.release ? -1 : 1
-
-/** No filter at all where nothing is to be filtered: it would be asked about every match. */
-function filterOf({ tag, type, category }: SearchRequest): Pick<MiniSearchOptions, 'filter'> {
-  if (tag === undefined && type === undefined && category === undefined) return {}
-  const wantedTag = tag?.toLowerCase()
+/** @throws CatalogError `invalid-request` */
+function rankRequestOf({ query, tag, type, category, limit }: SearchRequest): RankRequest {
+  const words = query.length > searchLimits.maxQueryLength ? [] : wordsOf(query)
+  if (query.length > searchLimits.maxQueryLength || words.length > searchLimits.maxTerms)
+    throw new CatalogError(
+      'invalid-request',
+      `The search was not made: a query has at most ${searchLimits.maxQueryLength} characters and ${searchLimits.maxTerms} words. Shorten it.`,
+    )
+  const filters: RankRequest['filters'][number][] = []
+  if (tag !== undefined) filters.push(['tag', tag.toLowerCase()])
+  if (type !== undefined) filters.push(['type', type])
+  if (category !== undefined) filters.push(['category', category])
   return {
-    filter: result =>
-      (wantedTag === undefined || (result['tagList'] as readonly string[]).includes(wantedTag)) &&
-      (type === undefined || result['type'] === type) &&
-      (category === undefined || result['category'] === category),
+    // The last of equal words stays: it may be unfinished.
+    words: words.filter((word, place) => words.lastIndexOf(word) === place),
+    exactName: query.trim().toLowerCase(),
+    filters,
+    count: Math.max(0, Math.min(limit ?? searchLimits.defaultResults, searchLimits.maxResults)),
+  }
+}
+
+/** The latest release of each publisher, of releases of one name with the highest version first. */
+function latestOf(releases: readonly ReleaseEntry[]): readonly ReleaseEntry[] {
+  if (releases.length < 2) return releases
+  const publishers = Map.groupBy(releases, ({ publisher }) => publisher)
+  return [...publishers.values()].map(own => highestVersion(own, '*') as ReleaseEntry)
+}
+
+/** Whether building anew is cheaper than going on: half of it is dead, or a good part of it is to be changed. */
+const isWorn = ({ count, dead }: WordIndex, changes: number): boolean =>
+  dead > 1_000 + count / 2 || changes > 5_000 + count / 4
+
+/** Others get their turn: what is long must not hold up the node. */
+function inSlices(): () => Promise<void> | undefined {
+  let began = performance.now()
+  return () => {
+    if (performance.now() - began < sliceMs) return undefined
+    return setImmediate().then(() => {
+      began = performance.now()
+    })
   }
 }

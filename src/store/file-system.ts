@@ -17,6 +17,8 @@ export interface OpenFile {
   close(): Promise<void>
 }
 
+export type ReadableFile = Pick<OpenFile, 'read'>
+
 export interface FileSystem {
   /** `r` to read, `r+` to read and write what exists, `wx+` to make a file that must not exist. */
   open(path: string, flags: 'r' | 'r+' | 'wx+', mode?: number): Promise<OpenFile>
@@ -28,7 +30,7 @@ export interface FileSystem {
 }
 
 /** Fills `buffer` from `position`; resolves to the bytes there were. */
-export async function readFully(file: OpenFile, buffer: Uint8Array, position: number): Promise<number> {
+export async function readFully(file: ReadableFile, buffer: Uint8Array, position: number): Promise<number> {
   let done = 0
   while (done < buffer.byteLength) {
     const { bytesRead } = await file.read(buffer, done, buffer.byteLength - done, position + done)

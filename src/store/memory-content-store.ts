@@ -1,11 +1,21 @@
 // ContentStore in memory: for tests of flows, and the executable definition of the port. No quota, no durability.
 import { type ContentIndex, decodeContentIndex, encodeContentIndex } from '../assets/content-index.ts'
-import type { ContentStore, ContentUsage, ContentWriter, PartialContent } from '../assets/content-store.ts'
+import type {
+  CheckOptions,
+  ContentLease,
+  ContentStore,
+  ContentUsage,
+  ContentWriter,
+  Leftovers,
+  PartialContent,
+  StoredContent,
+} from '../assets/content-store.ts'
 import { equalBytes } from '../base/cbor.ts'
 import type { CidText } from '../base/cid.ts'
 import { CatalogError } from '../base/errors.ts'
 import { blake3 } from '../base/hash.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
+import { Leases } from './content/leases.ts'
 
 interface Content {
   readonly index: ContentIndex
@@ -17,6 +27,9 @@ interface Content {
 
 export class MemoryContentStore implements ContentStore {
   readonly #contents = new Map<CidText, Content>()
+  readonly #leases = new Leases()
+  readonly #usedAt = new Map<CidText, number>()
+  #latest = 0
 
   async state(root: CidText): Promise<'complete' | 'partial' | undefined> {
     const content = this.#contents.get(root)
@@ -52,6 +65,7 @@ export class MemoryContentStore implements ContentStore {
         const { bytes, root } = encodeContentIndex(index)
         const open = this.#contents.get(root)?.open ?? false
         this.#contents.set(root, { index, indexBytes: bytes, shards, complete: true, open })
+        this.#touch(root)
         return root
       },
       abort: async () => {
@@ -75,6 +89,7 @@ export class MemoryContentStore implements ContentStore {
       })
     content.open = true
     this.#contents.set(root, content)
+    this.#touch(root)
     return this.#partial(root, content)
   }
 
@@ -102,13 +117,25 @@ export class MemoryContentStore implements ContentStore {
       index: opened.index,
       has: shard => (content() ?? opened).shards[shard] !== undefined,
       missing,
-      put: async (shard, bytes) => {
+      put: async (first, bytes) => {
         const now = requireOpen()
-        const entry = now.index.shards[shard]
-        if (entry === undefined) throw new CatalogError('invalid-range', `${root} has no shard ${shard}.`)
-        if (bytes.byteLength !== entry.length || !equalBytes(blake3(bytes), entry.hash))
-          throw corrupt(root, shard)
-        now.shards[shard] ??= bytes.slice()
+        if (now.index.shards[first] === undefined)
+          throw new CatalogError('invalid-range', `${root} has no shard ${first}.`)
+        const parts: Uint8Array[] = []
+        let at = 0
+        for (let shard = first; at < bytes.byteLength || shard === first; shard++) {
+          const entry = now.index.shards[shard]
+          const part = bytes.subarray(at, at + (entry?.length ?? 0))
+          if (
+            entry === undefined ||
+            part.byteLength !== entry.length ||
+            !equalBytes(blake3(part), entry.hash)
+          )
+            throw corrupt(root, shard)
+          parts.push(part)
+          at += part.byteLength
+        }
+        for (const [place, part] of parts.entries()) now.shards[first + place] ??= Uint8Array.from(part)
       },
       copyLocal: async () => {
         const now = requireOpen()
@@ -147,6 +174,7 @@ export class MemoryContentStore implements ContentStore {
     options: CallOptions = {},
   ): AsyncGenerator<Uint8Array, void, undefined> {
     const content = this.#require(root)
+    this.#touch(root)
     const { size } = content.index
     const sound = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0
     if (!sound || offset + length > size)
@@ -189,16 +217,36 @@ export class MemoryContentStore implements ContentStore {
     return { complete: content.complete, has: shard => content.shards[shard] !== undefined }
   }
 
-  async remove(root: CidText): Promise<void> {
-    this.#contents.delete(root)
+  lease(root: CidText, { isUse = true }: { readonly isUse?: boolean } = {}): ContentLease {
+    if (isUse) this.#touch(root)
+    return this.#leases.take(root)
   }
 
-  async *roots(): AsyncGenerator<{
-    readonly root: CidText
-    readonly complete: boolean
-    readonly size: number
-  }> {
-    for (const [root, { complete, index }] of [...this.#contents]) yield { root, complete, size: index.size }
+  async remove(root: CidText): Promise<boolean> {
+    if (!this.#contents.has(root)) return true
+    return !this.#leases.has(root) && this.#contents.delete(root)
+  }
+
+  async removeIdle(root: CidText, keep: () => boolean): Promise<boolean> {
+    if (this.#leases.has(root) || this.#contents.get(root)?.open === true || keep()) return false
+    return this.remove(root)
+  }
+
+  async sweep(): Promise<Leftovers> {
+    return { files: 0, fileBytes: 0, hints: 0 }
+  }
+
+  #touch(root: CidText): void {
+    this.#latest = Math.max(Date.now(), this.#latest + 0.001)
+    this.#usedAt.set(root, this.#latest)
+  }
+
+  async *roots(): AsyncGenerator<StoredContent> {
+    for (const [root, { complete, index, shards, open }] of [...this.#contents]) {
+      const storedBytes = shards.reduce((sum, shard) => sum + (shard?.byteLength ?? 0), 0)
+      const inUse = open || this.#leases.has(root)
+      yield { root, complete, size: index.size, storedBytes, usedAt: this.#usedAt.get(root) ?? 0, inUse }
+    }
   }
 
   async usage(): Promise<ContentUsage> {
@@ -212,9 +260,10 @@ export class MemoryContentStore implements ContentStore {
     return { completeBytes, partialBytes, contents: this.#contents.size, freeBytes: Number.MAX_SAFE_INTEGER }
   }
 
-  async check(root: CidText, options: CallOptions = {}): Promise<number[]> {
+  async check(root: CidText, options: CheckOptions = {}): Promise<number[]> {
     const { index, shards } = this.#require(root)
     options.signal?.throwIfAborted()
+    await options.onShard?.(index.size)
     return [...shards.entries()]
       .filter(
         ([shard, bytes]) =>

@@ -1,21 +1,20 @@
-// A publisher's two key pairs, their fingerprint and their file. Certificates that name a publisher come later, in
-// files of their own.
+// A publisher's two key pairs, their fingerprint and the bytes of their file. Certificates that name a publisher come
+// later, in files of their own; how a file is encrypted is key-encryption.ts.
 //
 //   fingerprint = multibase base32 (prefix `b`) of a BLAKE3-256 multihash (0x1e 0x20 digest) over
 //                 lp("catalog/publisher/v1") || lp(Ed25519 public key) || lp(Falcon-1024 public key)
 //                 with lp(x) = length of x as 4 bytes, big-endian, then x
 //   key file    = canonical CBOR { v: 1, type: "catalog/publisher-keys", ed25519: { publicKey, secretKey },
-//                 falcon: { publicKey, secretKey } }, mode 0600, owned by the user who runs the node
-import { constants } from 'node:fs'
-import { link, open, unlink } from 'node:fs/promises'
-import { dirname } from 'node:path'
+//                 falcon: { publicKey, secretKey } }; encrypted, unless the home is from before encryption
 import { base32 } from 'multiformats/bases/base32'
 import { decodeCbor, encodeCbor, equalBytes } from '../base/cbor.ts'
-import { CatalogError, isCatalogError, toCatalogError } from '../base/errors.ts'
+import { CatalogError, isCatalogError } from '../base/errors.ts'
 import { blake3 } from '../base/hash.ts'
 import { CryptoThread } from './crypto-thread.ts'
 import { ed25519 } from './ed25519-scheme.ts'
 import { falcon } from './falcon-scheme.ts'
+import { type KeySecret, maxKeyFileBytes } from './key-encryption.ts'
+import type { KeyFile } from './key-file.ts'
 import { lengthPrefixed } from './length-prefixed.ts'
 import type { KeyPair, SignatureScheme } from './signature-scheme.ts'
 
@@ -28,7 +27,6 @@ export interface PublisherKeys {
 
 const fileVersion = 1
 const fileType = 'catalog/publisher-keys'
-const maxFileBytes = 16 * 1024
 
 /** The publisher that a pair of public keys is. */
 export function publisherFingerprint(ed25519Key: Uint8Array, falconKey: Uint8Array): string {
@@ -51,108 +49,57 @@ export async function generatePublisherKeys(): Promise<PublisherKeys> {
 }
 
 /**
- * Writes the key file, durable when it resolves. Never replaces one that is there: a lost key is a lost name.
+ * Writes the key file, durable when it resolves; plain without a secret. Never replaces one that is there: a lost key
+ * is a lost name.
  * @throws CatalogError `already-initialised`, `no-space`, `forbidden`
  */
-export async function savePublisherKeys(path: string, keys: PublisherKeys): Promise<void> {
-  const { ed25519, falcon } = keys
+export async function savePublisherKeys(
+  file: KeyFile,
+  keys: PublisherKeys,
+  secret: KeySecret | undefined,
+): Promise<void> {
+  const { ed25519, falcon, fingerprint } = keys
   const bytes = encodeCbor({ v: fileVersion, type: fileType, ed25519, falcon })
-  const temporary = `${path}.${process.pid}.${Date.now()}.tmp`
   try {
-    const file = await open(temporary, 'wx', 0o600)
-    try {
-      await file.chmod(0o600)
-      await file.writeFile(bytes)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
-    // A hard link, not a rename: it fails where the name exists, in one step.
-    await link(temporary, path)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST')
-      throw new CatalogError(
-        'already-initialised',
-        `The publisher keys were not written: ${path} exists and is kept. Use it, or choose another home.`,
-        { path },
-      )
-    throw toCatalogError(error)
+    if (await file.create(bytes, fingerprint, secret)) return
   } finally {
     bytes.fill(0)
-    await unlink(temporary).catch(() => undefined)
   }
-  await syncDirectory(dirname(path))
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, constants.O_RDONLY)
-  try {
-    await directory.sync()
-  } finally {
-    await directory.close()
-  }
+  throw new CatalogError(
+    'already-initialised',
+    `The publisher keys were not written: ${file.path} exists and is kept. Use it, or choose another home.`,
+    { path: file.path },
+  )
 }
 
 /**
  * Reads the key file and proves that the public keys belong to the secret ones.
- * @throws CatalogError `not-initialised` (no file), `forbidden` (others may read it), `home-not-owned`,
- *   `invalid-config` (not a key file, or a damaged one), `store-too-new`
+ * @throws CatalogError `not-initialised` (no file), `invalid-config` (not a key file, or a damaged one),
+ *   `store-too-new`, and what `KeyFile.read` throws
  */
-export async function loadPublisherKeys(path: string): Promise<PublisherKeys> {
-  const bytes = await readPrivateFile(path)
+export async function loadPublisherKeys(file: KeyFile): Promise<PublisherKeys> {
+  const stored = await file.read()
+  if (stored === undefined)
+    throw new CatalogError(
+      'not-initialised',
+      `There are no publisher keys at ${file.path}. Run \`catalog init\` first.`,
+      { path: file.path },
+    )
   try {
-    return decodeKeys(bytes, path)
+    return decodePublisherKeys(stored.bytes, file.path)
+  } finally {
+    stored.bytes.fill(0)
+  }
+}
+
+/** The keys in the plain bytes of a file; the caller may wipe those. @throws CatalogError `invalid-config`, `store-too-new` */
+export function decodePublisherKeys(bytes: Uint8Array, path: string): PublisherKeys {
+  let raw: Record<string, unknown> | null
+  try {
+    raw = decodeCbor(bytes, maxKeyFileBytes, 'The key file') as typeof raw
   } catch (error) {
-    if (isCatalogError(error, 'bad-record')) throw damaged(path, error.message)
-    throw error
-  } finally {
-    bytes.fill(0)
+    throw isCatalogError(error, 'bad-record') ? damaged(path, error.message.replace(/\.$/, '')) : error
   }
-}
-
-async function readPrivateFile(path: string): Promise<Uint8Array> {
-  // One descriptor for checks and reading, and no link followed: what was checked is what is read.
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
-    (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT')
-        throw new CatalogError(
-          'not-initialised',
-          `There are no publisher keys at ${path}. Run \`catalog init\` first.`,
-          { path },
-        )
-      if (error.code === 'ELOOP') throw damaged(path, 'it is a symbolic link')
-      throw toCatalogError(error)
-    },
-  )
-  try {
-    const { uid, mode, size } = await file.stat().then(stat => {
-      if (!stat.isFile()) throw damaged(path, 'it is not a regular file')
-      return stat
-    })
-    const user = process.getuid?.()
-    if (user !== undefined && uid !== user)
-      throw new CatalogError(
-        'home-not-owned',
-        `The publisher keys at ${path} belong to user ${uid}, not to ${user} who runs this. Run as their owner.`,
-        { path },
-      )
-    if ((mode & 0o077) !== 0)
-      throw new CatalogError(
-        'forbidden',
-        `The publisher keys at ${path} can be read or changed by others (mode ${(mode & 0o777).toString(8)}). Run \`chmod 600 ${path}\`.`,
-        { path },
-      )
-    if (size > maxFileBytes) throw damaged(path, `it has ${size} bytes`)
-    const bytes = Buffer.alloc(size)
-    const { bytesRead } = await file.read(bytes, 0, size, 0)
-    return bytes.subarray(0, bytesRead)
-  } finally {
-    await file.close()
-  }
-}
-
-function decodeKeys(bytes: Uint8Array, path: string): PublisherKeys {
-  const raw = decodeCbor(bytes, maxFileBytes, 'The key file') as Record<string, unknown> | null
   if (raw === null || typeof raw !== 'object' || raw['type'] !== fileType)
     throw damaged(path, 'it is not a publisher key file')
   if (typeof raw['v'] === 'number' && raw['v'] > fileVersion)

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { appendFile, mkdir, mkdtemp, rm, symlink, utimes, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, mkdtemp, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -7,13 +7,14 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { decodeContentIndex, encodeContentIndex, type FileEntry } from '../../src/assets/content-index.ts'
 import type { ContentWriter } from '../../src/assets/content-store.ts'
+import { Cutter } from '../../src/assets/cutter.ts'
 import { comparePaths } from '../../src/assets/entry-path.ts'
 import { packTree } from '../../src/assets/pack.ts'
 import type { SourceEntry } from '../../src/assets/package-tree.ts'
 import { equalBytes } from '../../src/base/cbor.ts'
 import { blake3, sha256 } from '../../src/base/hash.ts'
 import { MemoryContentStore } from '../../src/store/memory-content-store.ts'
-import { cut, pseudoRandom, readAll } from '../store/sample-content.ts'
+import { pseudoRandom, readAll } from '../store/sample-content.ts'
 
 const mebibyte = 1024 * 1024
 
@@ -69,7 +70,12 @@ describe('packing a tree', () => {
       true,
       true,
     ])
-    expect(index.shards.map(({ length }) => length)).toEqual(cut(whole).map(shard => shard.byteLength))
+    const cutter = new Cutter(
+      Object.entries(contents).map(([path, { byteLength: size }]) => ({ path, size })),
+    )
+    const shards = [...cutter.push(whole)]
+    expect(index.shards.map(({ length }) => length)).toEqual(shards.map(shard => shard.byteLength))
+    expect(index.shards.every(({ hash }, i) => equalBytes(hash, blake3(shards[i] as Uint8Array)))).toBe(true)
     for (const entry of index.entries.filter(({ kind }) => kind === 'file') as FileEntry[]) {
       const bytes = contents[entry.path] as Uint8Array
       expect(equalBytes(await readAll(store, root, entry.offset, entry.size), bytes), entry.path).toBe(true)
@@ -112,6 +118,67 @@ describe('packing a tree', () => {
       { numRuns: 20 },
     )
   })
+
+  it('hashes a large package in another thread, to the same digests', async () => {
+    const model = pseudoRandom(20, 66 * mebibyte)
+    const contents: Record<string, Uint8Array> = {
+      'a.bin': pseudoRandom(21, 2 * mebibyte + 7),
+      'b.txt': pseudoRandom(22, 5000),
+      'model.bin': model,
+      'z.txt': pseudoRandom(23, 12),
+    }
+    for (const paths of [['a.bin', 'b.txt', 'model.bin', 'z.txt'], ['b.txt', 'model.bin'], ['model.bin']]) {
+      const files = await Promise.all(paths.map(path => onDisk(path, contents[path] as Uint8Array)))
+      const { index, root } = await pack(files)
+      const whole = Buffer.concat(paths.map(path => contents[path] as Uint8Array))
+      expect(equalBytes(index.sha256, sha256(whole)) && equalBytes(index.blake3, blake3(whole))).toBe(true)
+      for (const entry of index.entries as FileEntry[]) {
+        const bytes = contents[entry.path] as Uint8Array
+        expect(equalBytes(entry.sha256, sha256(bytes)), entry.path).toBe(true)
+        expect(equalBytes(entry.blake3, blake3(bytes)), entry.path).toBe(true)
+      }
+      // Blocks are used again only when their shards are written.
+      expect(equalBytes(await readAll(store, root, 0, whole.byteLength), whole)).toBe(true)
+    }
+  })
+
+  it('stops a large package at once, and leaves nothing running', async () => {
+    const entries = [await onDisk('a', pseudoRandom(24, 65 * mebibyte))]
+    const abort = new AbortController()
+    const packing = packTree(entries, await store.createWriter(0), {
+      signal: abort.signal,
+      onProgress: done => done > 20 * mebibyte && abort.abort(new Error('enough')),
+    })
+    await expect(packing).rejects.toThrow('enough')
+    let appended = 0
+    const full: ContentWriter = {
+      append: async () => {
+        appended += 1
+        if (appended > 60) throw new Error('disk full')
+      },
+      commit: async () => '',
+      abort: async () => undefined,
+    }
+    await expect(packTree(entries, full)).rejects.toThrow('disk full')
+  })
+
+  it('takes the same memory for any size', async () => {
+    const peak = async (mebibytes: number) => {
+      const path = join(directory, `${mebibytes}`)
+      await mkdir(path)
+      await writeFile(join(path, 'catalog.json'), '{}')
+      await writeFile(join(path, 'disk.img'), '')
+      await truncate(join(path, 'disk.img'), mebibytes * mebibyte)
+      const worker = new URL('./pack-worker.ts', import.meta.url).pathname
+      const { stdout } = await promisify(execFile)(process.execPath, [worker, path, join(path, 'store')])
+      const { size, peakBytes } = JSON.parse(stdout) as { size: number; peakBytes: number }
+      expect(size).toBe(mebibytes * mebibyte + 2)
+      return peakBytes / mebibyte
+    }
+    const [little, much] = [await peak(80), await peak(1024)]
+    expect(much).toBeLessThan(200)
+    expect(much - little).toBeLessThan(24)
+  }, 120_000)
 
   it('reports progress up to the size', async () => {
     const seen: number[] = []

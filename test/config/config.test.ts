@@ -57,6 +57,17 @@ describe('settings', () => {
     expect(config.bootstrap).toEqual(['/ip4/1.1.1.1/tcp/1', '/ip4/2.2.2.2/tcp/2'])
   })
 
+  it('bootstrap nodes are multiaddrs or names, DNS servers addresses', () => {
+    const names = ['catalog.example.org', '/dnsaddr/catalog.example.org']
+    const env = { CATALOG_BOOTSTRAP: names.join(), CATALOG_DNS_SERVERS: '192.0.2.53,[2001:db8::53]:5353' }
+    const config = load(undefined, env, { bootstrap: ['other.example'] })
+    expect(config.bootstrap).toEqual([...names, 'other.example'])
+    expect(config.dns.servers).toEqual(['192.0.2.53', '[2001:db8::53]:5353'])
+    for (const entry of ['192.0.2.10:4414', 'localhost', '/dnsaddr/localhost', 'a b.org', '12D3KooWmc'])
+      expect(refusal(() => load(undefined, {}, { bootstrap: [entry] })).message, entry).toContain('or a name')
+    expect(refusal(() => load('dns: { servers: [dns.example] }')).message).toContain('192.0.2.53')
+  })
+
   it('cannot be changed once loaded', () => {
     const config = load('publishers: { pins: { acme/x: abc } }') as {
       execution: { ceiling: { processes: number } }
@@ -124,7 +135,7 @@ describe('settings', () => {
   it('every number has a variable that sets exactly it', () => {
     const numbers = Object.entries(variableKinds).filter(([, kind]) => kind === 'number')
     fc.assert(
-      fc.property(fc.constantFrom(...numbers), fc.integer({ min: 1, max: 1000 }), ([path], value) => {
+      fc.property(fc.constantFrom(...numbers), fc.integer({ min: 1, max: 16 }), ([path], value) => {
         const config = load(undefined, { [variableName(path)]: String(value) }) as unknown
         const found = path.split('.').reduce((part, key) => (part as Record<string, unknown>)[key], config)
         expect(found).toBe(value)

@@ -168,6 +168,28 @@ export function contentStoreConformance(name: string, open: () => Promise<OpenCo
       )
     })
 
+    it('takes several whole shards at once, and none of them where one is wrong', async () => {
+      const partial = await store.openPartial(content.root, content.indexBytes)
+      const run = (first: number, count: number) =>
+        Buffer.concat(Array.from({ length: count }, (_, place) => content.shard(first + place)))
+      const wrong = run(0, 3)
+      wrong[wrong.byteLength - 1] = (wrong[wrong.byteLength - 1] as number) ^ 1
+      const last = content.index.shards.length - 1
+      for (const [first, bytes] of [
+        [0, wrong],
+        [0, run(0, 3).subarray(0, -1)],
+        [last, Buffer.concat([content.shard(last), Buffer.from('more')])],
+      ] as const)
+        await expect(partial.put(first, bytes)).rejects.toMatchObject({ code: 'corrupt-content' })
+      expect(partial.missing()).toHaveLength(content.index.shards.length)
+      const bytes = run(1, 2)
+      await partial.put(1, bytes)
+      bytes.fill(0)
+      expect([0, 1, 2, 3].map(shard => partial.has(shard))).toEqual([false, true, true, false])
+      expect(Buffer.compare((await store.readShard(content.root, 2)) as Uint8Array, content.shard(2))).toBe(0)
+      await partial.close()
+    })
+
     it('refuses a shard that is not what the index says', async () => {
       const partial = await store.openPartial(content.root, content.indexBytes)
       const wrong = content.shard(2).slice()
@@ -251,6 +273,53 @@ export function contentStoreConformance(name: string, open: () => Promise<OpenCo
       expect(await store.check(content.root)).toEqual([])
     })
 
+    it('keeps a leased root from every removal, and lets it go with the last lease', async () => {
+      await publish(store, content)
+      const leases = [store.lease(content.root), store.lease(content.root, { isUse: false })]
+      for (const lease of leases) {
+        expect(await store.remove(content.root)).toBe(false)
+        expect(await store.removeIdle(content.root, () => false)).toBe(false)
+        expect(sameBytes(await store.readShard(content.root, 0), content.shard(0))).toBe(true)
+        lease.release()
+        lease.release()
+      }
+      expect(await store.removeIdle(content.root, () => true)).toBe(false)
+      expect(await store.removeIdle(content.root, () => false)).toBe(true)
+      expect(await store.state(content.root)).toBeUndefined()
+      expect(await store.remove(content.root)).toBe(true)
+    })
+
+    it('makes no room with what is being fetched', async () => {
+      const partial = await store.openPartial(content.root, content.indexBytes)
+      await partial.put(0, content.shard(0))
+      expect(await store.removeIdle(content.root, () => false)).toBe(false)
+      await partial.close()
+      expect(await store.removeIdle(content.root, () => false)).toBe(true)
+    })
+
+    it('says of each root when it was used, and whether it is in use', async () => {
+      const other = sample(7, 1000)
+      await publish(store, content)
+      await publish(store, other)
+      const listed = async () => {
+        const all = []
+        for await (const each of store.roots()) all.push(each)
+        return all.sort((a, b) => a.usedAt - b.usedAt).map(({ root, inUse }) => ({ root, inUse }))
+      }
+      await readAll(store, content.root, 0, 10)
+      using _lease = store.lease(other.root, { isUse: false })
+      expect(await listed()).toEqual([
+        { root: other.root, inUse: true },
+        { root: content.root, inUse: false },
+      ])
+      store.lease(other.root).release()
+      expect(await listed()).toEqual([
+        { root: content.root, inUse: false },
+        { root: other.root, inUse: true },
+      ])
+      expect(await store.sweep()).toEqual({ files: 0, fileBytes: 0, hints: 0 })
+    })
+
     it('lists roots and counts bytes', async () => {
       const other = sample(3, 1000)
       await publish(store, other)
@@ -258,7 +327,7 @@ export function contentStoreConformance(name: string, open: () => Promise<OpenCo
       await partial.put(0, content.shard(0))
       const roots = []
       for await (const root of store.roots()) roots.push(root)
-      expect(roots.toSorted((a, b) => a.size - b.size)).toEqual([
+      expect(roots.toSorted((a, b) => a.size - b.size)).toMatchObject([
         { root: other.root, complete: true, size: 1000 },
         { root: content.root, complete: false, size: content.bytes.byteLength },
       ])

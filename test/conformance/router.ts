@@ -2,11 +2,19 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { cidOf } from '../../src/base/cid.ts'
 import { CatalogError } from '../../src/base/errors.ts'
-import type { RecordKey, RecordSelector, RecordValidator, Router } from '../../src/network/router.ts'
+import type {
+  Announcement,
+  Bulletin,
+  KeyspaceRouter,
+  RecordKey,
+  RecordSelector,
+  RecordValidator,
+  Router,
+} from '../../src/network/router.ts'
 
 export interface RouterNode {
   readonly peer: string
-  readonly router: Router
+  readonly router: Router & KeyspaceRouter
 }
 
 export interface RouterNetwork {
@@ -119,12 +127,70 @@ export function routerConformance(name: string, makeNetwork: (size: number) => P
       expect(await providersOf(a.router, root)).toEqual([])
     })
 
+    const bulletin = (item: Announcement, value?: Uint8Array): Bulletin => ({
+      item,
+      told: new Set(),
+      accepted: 0,
+      ...(value === undefined ? {} : { value }),
+    })
+
+    test('many keys are announced with one exploration, and nobody is told twice', async () => {
+      const [a, b, c] = (await nodes(3)) as [RouterNode, RouterNode, RouterNode]
+      const roots = Array.from({ length: 50 }, (_, i) => cidOf(new TextEncoder().encode(`root ${i}`)))
+      const bulletins = [
+        ...roots.map(cid => bulletin({ kind: 'provide', cid })),
+        bulletin({ kind: 'record', key: headKey() }, record(4)),
+      ]
+      const region = await a.router.explore(bulletins[0]?.item as Announcement)
+      expect(region).toMatchObject({ prefix: '', lookups: 1 })
+      expect([...region.peers].sort()).toEqual([b.peer, c.peer].sort())
+      await Promise.all([
+        a.router.tell(bulletins, a.router.neighbours()),
+        a.router.tell(bulletins, region.peers),
+      ])
+      expect(bulletins.map(({ accepted }) => accepted)).toEqual(bulletins.map(() => 2))
+      for (const { router } of [b, c]) {
+        expect(await router.getRecord(headKey())).toEqual(record(4))
+        expect(await providersOf(router, roots[49] as string)).toEqual([a.peer])
+      }
+      await a.router.tell(bulletins, region.peers)
+      expect(bulletins.every(({ accepted }) => accepted === 2)).toBe(true)
+    })
+
+    test('what is refused among many says so, and the others go on', async () => {
+      const [a, b] = (await nodes(2)) as [RouterNode, RouterNode]
+      const bulletins = [
+        bulletin({ kind: 'record', key: headKey('first') }, record(1)),
+        bulletin({ kind: 'record', key: headKey('forged') }, record(1, 'forged')),
+        bulletin({ kind: 'provide', cid: root }),
+        bulletin({ kind: 'record', key: headKey('last') }, record(1)),
+      ]
+      await a.router.tell(bulletins, [b.peer])
+      expect(bulletins.map(({ accepted }) => accepted)).toEqual([1, 0, 1, 1])
+      expect(bulletins[1]?.refusal).toBeDefined()
+      expect(await b.router.getRecord(headKey('forged'))).toBeUndefined()
+      expect(await b.router.getRecord(headKey('last'))).toEqual(record(1))
+    })
+
+    test('a lone node explores nothing and tells nobody', async () => {
+      const [only] = (await nodes(1)) as [RouterNode]
+      const one = bulletin({ kind: 'provide', cid: root })
+      expect(only.router.neighbours()).toEqual([])
+      expect(await only.router.explore(one.item)).toMatchObject({ prefix: '', peers: [] })
+      await only.router.tell([one], [])
+      expect(one.accepted).toBe(0)
+      expect(only.router.locate(one.item).byteLength).toBe(32)
+    })
+
     test('the signal ends every call with its reason', async () => {
       const [a] = (await nodes(2)) as [RouterNode, RouterNode]
       const signal = AbortSignal.abort(new Error('given up'))
       await expect(a.router.putRecord(headKey(), record(1), { signal })).rejects.toThrow('given up')
       await expect(a.router.getRecord(headKey(), { signal })).rejects.toThrow('given up')
       await expect(a.router.provide(root, { signal })).rejects.toThrow('given up')
+      const one = bulletin({ kind: 'provide', cid: root })
+      await expect(a.router.explore(one.item, { signal })).rejects.toThrow('given up')
+      await expect(a.router.tell([one], [], { signal })).rejects.toThrow('given up')
     })
   })
 }

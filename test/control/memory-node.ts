@@ -5,6 +5,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CatalogError } from '../../src/base/errors.ts'
 import type {
+  CheckRequest,
+  CheckResult,
+  CollectRequest,
   ExecuteRequest,
   ExecutionEvent,
   ExecutionView,
@@ -12,6 +15,7 @@ import type {
   FetchRequest,
   FetchResult,
   NodeApi,
+  PinRequest,
   ReleaseDetail,
   ReleaseView,
 } from '../../src/control/api.ts'
@@ -20,6 +24,9 @@ const id = (number: number) => `bafyr4i${String(number).padStart(52, 'a')}`
 
 export class MemoryNode implements NodeApi {
   readonly releasesById = new Map<string, ReleaseView>()
+  readonly pins = new Set<string>()
+  /** What `check` finds until it repairs. */
+  damaged: CheckResult['damaged'] = []
   readonly contents = new Map<string, Map<string, Uint8Array>>()
   readonly runs = new Map<string, { view: ExecutionView; events: ExecutionEvent[]; ended: AbortController }>()
   /** The signals of calls, as the server gave them. */
@@ -27,6 +34,7 @@ export class MemoryNode implements NodeApi {
   /** How long each execution and fetch takes. */
   delayMs = 0
   progressLines = 3
+  factor = 3
 
   async status() {
     return {
@@ -40,7 +48,21 @@ export class MemoryNode implements NodeApi {
       peers: 2,
       releases: { known: this.releasesById.size, held: this.releasesById.size, bytes: 123_456_789 },
       freeBytes: 98_765_432_100,
+      storage: {
+        quotaBytes: 200_000_000,
+        usedBytes: 123_456_789,
+        publishedBytes: 100_000_000,
+        pinnedBytes: 20_000_000,
+        owedBytes: 0,
+        resultBytes: 0,
+        inUseBytes: 0,
+        evictableBytes: 3_456_789,
+      },
       announcements: await this.announcements(),
+      bandwidth: {
+        up: { limit: 1_250_000, perPeerLimit: 0, bytesPerSecond: 1_048_576, totalBytes: 52_428_800 },
+        down: { limit: 0, perPeerLimit: 0, bytesPerSecond: 0, totalBytes: 1024 },
+      },
       execution: {
         local: true,
         offer: false,
@@ -50,7 +72,30 @@ export class MemoryNode implements NodeApi {
         running: 0,
         ceiling: { cpuCores: 2, memoryMb: 2048, storageMb: 10_240, runSeconds: 3600 },
       },
+      replication: {
+        factor: 3,
+        accept: true,
+        draining: false,
+        kept: 2,
+        forOthers: { count: 1, bytes: 1_000_000, maxBytes: 10_000_000_000 },
+        below: 1,
+      },
+      caches: {
+        records: { entries: 3, bytes: 20_000, maxBytes: 16_777_216, hits: 93, misses: 7, evictions: 0 },
+        indexes: { entries: 1, bytes: 5_000, maxBytes: 67_108_864, hits: 1, misses: 1, evictions: 0 },
+        contents: { entries: 0, bytes: 0, maxBytes: 33_554_432, hits: 0, misses: 0, evictions: 0 },
+      },
       memoryBytes: 150_000_000,
+      networkNames: [
+        {
+          name: 'catalog.example.org',
+          addresses: ['/ip4/192.0.2.10/udp/4414/quic-v1/p2p/12D3KooWMemory'],
+          rootFingerprint: 'bdyqroot',
+          askedAt: '2026-11-22T00:00:00Z',
+          askAgainAt: '2026-11-22T00:05:00Z',
+          problems: [],
+        },
+      ],
     }
   }
 
@@ -104,6 +149,34 @@ export class MemoryNode implements NodeApi {
     return { id: release.id, name: release.name, version: release.version, bytesFreed: release.size }
   }
 
+  async pin({ ref, remove = false }: PinRequest) {
+    const { id, name, version, root } = this.find(ref)
+    if (remove) this.pins.delete(id)
+    else this.pins.add(id)
+    this.releasesById.set(id, { ...this.find(id), pinned: !remove })
+    return { id, name, version, root, pinned: !remove, bytesTransferred: 0 }
+  }
+
+  async collect({ dryRun = false }: CollectRequest) {
+    const [none, some] = [
+      { contents: 0, bytes: 0 },
+      { contents: 2, bytes: 5_000_000 },
+    ]
+    const leftovers = { files: 1, bytes: 1000 }
+    return { dryRun, unreferenced: some, partial: none, results: none, leftovers, hints: 7, bytes: 5_001_000 }
+  }
+
+  async check({ refs, repair = false }: CheckRequest, { onProgress }: Parameters<NodeApi['check']>[1]) {
+    const checked = refs?.map(ref => this.find(ref)) ?? [...this.releasesById.values()]
+    const bytes = checked.reduce((sum, { size }) => sum + size, 0)
+    onProgress?.({ phase: 'check', done: bytes, total: bytes })
+    const damaged = this.damaged.map(damage => ({
+      ...damage,
+      repaired: repair && damage.error === undefined,
+    }))
+    return { contents: checked.length, bytes, damaged }
+  }
+
   async search({ query, limit }: { query: string; limit?: number }) {
     const hits = [...this.releasesById.values()].filter(release => release.name.includes(query))
     return hits.slice(0, limit).map(release => ({ ...release, score: 1 }))
@@ -140,6 +213,7 @@ export class MemoryNode implements NodeApi {
       type: 'package',
       signedAt: '2026-11-22T00:00:00Z',
       held: 'complete',
+      pinned: false,
     }
     this.releasesById.set(release.id, release)
     this.contents.set(release.id, files)
@@ -294,7 +368,29 @@ export class MemoryNode implements NodeApi {
     return { id, root: 'bafyroot', files: 1, bytes: 5, out }
   }
 
+  async replicas(ref: string) {
+    const { id, name, version, root, size } = this.find(ref)
+    const peer = { here: true, state: 'whole', draining: false, checkedAt: '2026-11-22T00:00:00Z' }
+    const peers = [
+      { peer: '12D3KooWMemory', ...peer },
+      { ...peer, peer: '12D3KooWOther', here: false },
+    ]
+    const refusals = [{ peer: '12D3KooWFull', reason: 'no-space' }]
+    return { id, name, version, root, size, factor: this.factor, copies: 2, peers, refusals }
+  }
+
+  async setReplicas(ref: string, { factor }: { factor: number }) {
+    this.factor = factor
+    return this.replicas(ref)
+  }
+
+  async drain({ undo }: { undo?: boolean }, { onProgress }: Parameters<NodeApi['drain']>[1]) {
+    onProgress?.({ phase: 'hand-over', message: '1 of 2 packages' })
+    const left = undo === true ? [] : [await this.replicas([...this.releasesById.keys()][0] ?? '')]
+    return { draining: undo !== true, handedOver: undo === true ? 0 : 1, left }
+  }
+
   async announcements() {
-    return { waiting: 1, announced: 5, failing: 0 }
+    return { keys: 6, waiting: 1, announced: 5, failing: 0, waitingForPeers: false, overdue: 0 }
   }
 }

@@ -122,6 +122,8 @@ describe('the control socket', () => {
     expect(json.openapi).toBe('3.1.0')
     expect(Object.keys(json.paths).sort()).toEqual([
       '/v1/announcements',
+      '/v1/check',
+      '/v1/drain',
       '/v1/execute',
       '/v1/executions',
       '/v1/executions/{id}',
@@ -129,11 +131,14 @@ describe('the control socket', () => {
       '/v1/executions/{id}/logs',
       '/v1/executions/{id}/result',
       '/v1/fetch',
+      '/v1/gc',
       '/v1/peers',
+      '/v1/pin',
       '/v1/publish',
       '/v1/releases',
       '/v1/releases/{id}/files/{path}',
       '/v1/releases/{ref}',
+      '/v1/releases/{ref}/replicas',
       '/v1/search',
       '/v1/status',
     ])

@@ -43,6 +43,8 @@ export async function catalog(
   return { code, stdout, stderr }
 }
 
+export type Wrap = (command: string, args: readonly string[]) => [command: string, args: readonly string[]]
+
 export class TestNode {
   readonly home: string
   #child: ChildProcess | undefined
@@ -75,11 +77,18 @@ export class TestNode {
     return this.#child?.pid as number
   }
 
-  async start(args: readonly string[] = [], env: NodeJS.ProcessEnv = process.env): Promise<void> {
+  /** `wrap` makes the command of another: one that becomes it in a namespace, so that its process id stays. */
+  async start(
+    args: readonly string[] = [],
+    env: NodeJS.ProcessEnv = process.env,
+    wrap: Wrap = (command, words) => [command, words],
+  ): Promise<void> {
     const listen = args.includes('--listen') ? [] : loopback
-    const child = spawn(process.execPath, [program, 'daemon', '--home', this.home, ...listen, ...args], {
+    const daemon = [program, 'daemon', '--home', this.home, ...listen, ...args]
+    const child = spawn(...wrap(process.execPath, daemon), {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env,
+      // Most tests say who holds what: copies are made of themselves only where a test asks for it.
+      env: { CATALOG_REPLICATION_FACTOR: '1', ...env },
     })
     this.#child = child
     child.stderr?.on('data', (chunk: Buffer) => {

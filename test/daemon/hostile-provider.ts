@@ -2,6 +2,7 @@
 //
 //   node hostile-provider.ts BEHAVIOUR ROOT HONEST VICTIM     prints its peer id once it is ready to do harm
 //
+// A BEHAVIOUR that ends in -late serves the truth until 99 % of it are out, and prints a line when harm begins.
 // HONEST and VICTIM are multiaddrs. It takes the true index from the honest node: a liar that is believed at first
 // does more harm.
 
@@ -21,8 +22,17 @@ const host = new Libp2pHost(
 await host.start()
 const lane = await TransferLane.open(host, await host.dial(honest), defaultLaneOptions, {})
 const indexBytes = await lane.index(root, 64 * 1024 * 1024)
-await lane.close()
 const index = decodeContentIndex(indexBytes, root)
+/** The true shards, where it serves those at first: once 99 % of them are out, it begins to do harm. */
+const shards: Uint8Array[] = []
+const honestly = behaviour.endsWith('-late') ? Math.floor(index.shards.length * 0.99) : 0
+const served = new Set<number>()
+if (honestly > 0)
+  for (const { length } of index.shards)
+    await lane.shards(root, shards.length, [length], async (_, bytes) => {
+      shards.push(Uint8Array.from(bytes))
+    })
+await lane.close()
 
 async function answer(stream: ByteStream): Promise<void> {
   const reader = new FrameReader(stream)
@@ -34,6 +44,8 @@ async function answer(stream: ByteStream): Promise<void> {
     if (question['op'] === 'have')
       await stream.write(encodeFrame({ id, code: 'ok', length: 0, complete: true }))
     else if (question['op'] === 'index') await answerIndex(stream, id, Number(question['offset']))
+    // All that it has is too large to come beside its index.
+    else if (question['op'] === 'small') await stream.write(encodeFrame({ id, code: 'ok', length: 0 }))
     else await answerShards(stream, id, Number(question['first']), Number(question['count']))
   }
 }
@@ -49,8 +61,15 @@ async function answerIndex(stream: ByteStream, id: unknown, offset: number): Pro
 async function answerShards(stream: ByteStream, id: unknown, first: number, count: number): Promise<void> {
   const length = index.shards.slice(first, first + count).reduce((sum, shard) => sum + shard.length, 0)
   await stream.write(encodeFrame({ id, code: 'ok', length: behaviour === 'too-short' ? length - 1 : length }))
-  if (behaviour === 'stalls') return new Promise(() => undefined)
-  if (behaviour === 'crawls')
+  let shard = first
+  for (; shard < first + count && (served.size < honestly || served.has(shard)); shard++) {
+    served.add(shard)
+    await stream.write(shards[shard] as Uint8Array)
+  }
+  if (shard === first + count) return
+  if (honestly > 0) process.stdout.write('harm begins\n')
+  if (behaviour.startsWith('stalls')) return new Promise(() => undefined)
+  if (behaviour.startsWith('crawls'))
     for (let sent = 0; sent < 600; sent++) {
       await stream.write(Buffer.alloc(1))
       await new Promise(resolve => setTimeout(resolve, 1000))

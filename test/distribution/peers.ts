@@ -10,7 +10,8 @@ import {
   defaultContentFetcherOptions,
 } from '../../src/distribution/content-fetcher.ts'
 import { PeerScores } from '../../src/distribution/peer-scores.ts'
-import { TransferServer, transferProtocol } from '../../src/distribution/transfer-server.ts'
+import { transferProtocol } from '../../src/distribution/transfer-protocol.ts'
+import { TransferServer } from '../../src/distribution/transfer-server.ts'
 import { encodeFrame, FrameReader, type Message } from '../../src/network/frames.ts'
 import type { ByteStream } from '../../src/network/host.ts'
 import type { MemoryNetwork } from '../../src/network/memory-host.ts'
@@ -92,6 +93,11 @@ export async function honestly(
       encodeFrame({ id, code: 'ok', length: piece.byteLength, total: indexBytes.byteLength }),
     )
     return stream.write(piece)
+  }
+  if (op === 'small') {
+    const small = bytes.byteLength <= (question['max'] as number) ? bytes : new Uint8Array(0)
+    await stream.write(encodeFrame({ id, code: 'ok', length: small.byteLength }))
+    return stream.write(small)
   }
   const first = question['first'] as number
   const before = index.shards.slice(0, first).reduce((sum, { length }) => sum + length, 0)

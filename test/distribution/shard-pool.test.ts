@@ -54,4 +54,75 @@ describe('the pool of shards', () => {
     expect(pool.take({ peer: 'a' }, shard => shard === 2, 10)).toEqual({ first: 2, lengths: [1] })
     expect(pool.take({ peer: 'a' }, shard => shard === 2, 10)).toBeUndefined()
   })
+
+  it('whatever providers have, take, finish and leave: each shard is finished once, and none is lost', () => {
+    const step = fc.record({
+      peer: fc.nat({ max: 3 }),
+      act: fc.constantFrom('take', 'take', 'finish', 'leave', 'hurry'),
+      bytes: fc.integer({ min: 1, max: 40 }),
+    })
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 1, max: 10 }), { minLength: 1, maxLength: 50 }),
+        fc.array(step, { maxLength: 150 }),
+        (lengths, steps) => {
+          const pool = new ShardPool(lengths, lengths.keys())
+          const lanes = [0, 1, 2, 3].map(peer => ({ peer: `peer ${peer}` }))
+          const held = lanes.map(() => new Set<number>())
+          const finished = new Set<number>()
+          // Peer n lacks every shard whose number leaves n when divided by 5; nobody lacks those that leave 4.
+          const has = (peer: number) => (shard: number) => shard % 5 !== peer
+          const take = (peer: number, bytes: number) => {
+            const batch = pool.take(lanes[peer] as (typeof lanes)[number], has(peer), bytes)
+            for (const place of batch?.lengths.keys() ?? []) {
+              const shard = (batch?.first as number) + place
+              expect(finished.has(shard)).toBe(false)
+              expect(has(peer)(shard)).toBe(true)
+              held[peer]?.add(shard)
+            }
+            return batch !== undefined
+          }
+          const finish = (peer: number) => {
+            for (const shard of held[peer] ?? [])
+              expect(pool.finish(shard)).toBe(!finished.has(shard) && !!finished.add(shard))
+            held[peer]?.clear()
+          }
+          for (const { peer, act, bytes } of steps) {
+            if (act === 'take') take(peer, bytes)
+            else if (act === 'finish') finish(peer)
+            else if (act === 'hurry') pool.hurry(bytes % lengths.length, lengths.length)
+            else {
+              pool.release(lanes[peer] as (typeof lanes)[number])
+              held[peer]?.clear()
+            }
+          }
+          for (let more = true; more; ) {
+            more = false
+            for (const peer of lanes.keys()) {
+              while (take(peer, 20)) more = true
+              finish(peer)
+            }
+          }
+          expect(pool.done).toBe(true)
+          expect(finished.size).toBe(lengths.length)
+        },
+      ),
+    )
+  })
+
+  it('what is hurried goes first, and in order; then the rest', () => {
+    const pool = new ShardPool(Array(10).fill(1), Array(10).keys())
+    const lane = { peer: 'a' }
+    const calm = pool.hurry(6, 9)
+    expect(pool.take(lane, everything, 2)).toEqual({ first: 6, lengths: [1, 1] })
+    expect(pool.take(lane, everything, 5)).toEqual({ first: 8, lengths: [1, 1] })
+    calm()
+    expect(pool.take(lane, everything, 3)).toEqual({ first: 0, lengths: [1, 1, 1] })
+  })
+
+  it('providers begin far from each other', () => {
+    const pool = new ShardPool(Array(100).fill(1), Array(100).keys())
+    const firsts = ['a', 'b', 'c', 'd'].map(peer => pool.take({ peer }, everything, 1)?.first)
+    expect(firsts).toEqual([0, 50, 25, 75])
+  })
 })

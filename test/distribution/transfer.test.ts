@@ -3,7 +3,7 @@ import { CatalogError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { findProviders, holdersOf } from '../../src/distribution/providers.ts'
 import { defaultLaneOptions, TransferLane } from '../../src/distribution/transfer-lane.ts'
-import { transferProtocol } from '../../src/distribution/transfer-server.ts'
+import { transferProtocol } from '../../src/distribution/transfer-protocol.ts'
 import { encodeFrame, FrameReader } from '../../src/network/frames.ts'
 import { MemoryNetwork } from '../../src/network/memory-host.ts'
 import { MemoryContentStore } from '../../src/store/memory-content-store.ts'
@@ -95,7 +95,7 @@ describe('the serving half', () => {
     // Stuck in the first answer, which is larger than what may wait unread.
     expect(store.reading).toBe(1)
     const lane = await TransferLane.open(client, server.peer, defaultLaneOptions, {})
-    expect(await lane.have(content.root, 40)).toMatchObject({ complete: true })
+    expect(await lane.have(content.root)).toMatchObject({ complete: true })
     stream.abort(new Error('enough'))
     await until(() => store.reading === 0)
   })
@@ -107,14 +107,13 @@ describe('a lane', () => {
     const lane = await TransferLane.open(client, server.peer, defaultLaneOptions, {})
     const got: number[] = []
     const ask = (first: number) =>
-      lane.shards(content.root, first, [65_536, 65_536], async shard => void got.push(shard))
-    await Promise.all([
-      ask(4),
-      ask(0),
-      lane.have(content.root, 40),
-      ask(8),
-      lane.index(content.root, 1 << 20),
-    ])
+      lane.shards(
+        content.root,
+        first,
+        [65_536, 65_536],
+        async (shard, _, count) => void got.push(...Array.from({ length: count }, (_, at) => shard + at)),
+      )
+    await Promise.all([ask(4), ask(0), lane.have(content.root), ask(8), lane.index(content.root, 1 << 20)])
     expect(got).toEqual([4, 5, 0, 1, 8, 9])
   })
 
@@ -123,7 +122,7 @@ describe('a lane', () => {
     const lane = await TransferLane.open(client, server.peer, defaultLaneOptions, {})
     const unknown = sampleOf(new Uint8Array(1)).root
     await expect(lane.index(unknown, 1024)).rejects.toMatchObject({ code: 'not-found' })
-    expect(await lane.have(unknown, 1)).toBeUndefined()
+    expect(await lane.have(unknown)).toBeUndefined()
     expect(Buffer.compare(await lane.index(content.root, 1 << 20), content.indexBytes)).toBe(0)
   })
 
@@ -152,9 +151,9 @@ describe('a lane', () => {
     const options = { stallMs: 100, crawlBytesPerSecond: 1_000_000, crawlWindowMs: 100 }
     const lane = await TransferLane.open(client, server.peer, options, {})
     let stored = 0
-    await lane.shards(content.root, 0, [65_536, 65_536, 65_536], async () => {
+    await lane.shards(content.root, 0, [65_536, 65_536, 65_536], async (_first, _bytes, count) => {
       await new Promise(resolve => setTimeout(resolve, 250))
-      stored += 1
+      stored += count
     })
     expect(stored).toBe(3)
   })
@@ -164,10 +163,10 @@ describe('a lane', () => {
     const timers = () => process.getActiveResourcesInfo().filter(each => each === 'Timeout').length
     const before = timers()
     const lane = await TransferLane.open(client, server.peer, defaultLaneOptions, {})
-    for (let at = 0; at < 50; at++) await lane.have(content.root, 40)
+    for (let at = 0; at < 50; at++) await lane.have(content.root)
     await lane.close()
     await until(() => timers() <= before + 1)
-    await expect(lane.have(content.root, 40)).rejects.toMatchObject({ code: 'cancelled' })
+    await expect(lane.have(content.root)).rejects.toMatchObject({ code: 'cancelled' })
   })
 })
 

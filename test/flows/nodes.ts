@@ -14,6 +14,7 @@ import { MemoryRouting } from '../../src/network/memory-router.ts'
 import { Catalogue } from '../../src/registry/catalogue.ts'
 import { Turns } from '../../src/registry/turns.ts'
 import { MemoryContentStore } from '../../src/store/memory-content-store.ts'
+import { Pins } from '../../src/store/pins.ts'
 import { sealStatement, verifyEnvelope } from '../../src/trust/envelope.ts'
 import { generatePublisherKeys } from '../../src/trust/keys.ts'
 import { Signer } from '../../src/trust/signer.ts'
@@ -72,7 +73,8 @@ export function node(network: MemoryNetwork, signer: Signer, routing = new Memor
     pins: {},
     log: silentLog,
   }
-  const removing: RemoveDeps = { store, catalogue, withdraw: async () => undefined }
+  const pins = new Pins({ records: new MemoryKeyValue() })
+  const removing: RemoveDeps = { store, catalogue, pins, withdraw: async () => undefined }
   return {
     ...{ host, peer: host.peer, catalogue, store, router, announced, peers, publishing, resolving, removing },
     accept: takes,

@@ -46,6 +46,7 @@ describe('publishing', () => {
     const deps: PublishDeps = {
       ...alice.publishing,
       store: Object.assign(Object.create(store), {
+        lease: store.lease.bind(store),
         createWriter: async (bytes: number) => {
           const writer = await store.createWriter(bytes)
           return { ...writer, commit: told('content', writer.commit) }
@@ -178,7 +179,7 @@ describe('removing', () => {
     const { release } = await alice.publish(await packageOf('only', '1.0.0'))
     const kept: unknown[] = []
     const deps = { ...alice.removing, withdraw: async (_: unknown, keep: unknown) => void kept.push(keep) }
-    expect(await remove(deps, release)).toBe(release.statement.size)
+    expect(await remove(deps, release)).toEqual({ bytesFreed: release.statement.size, inUse: false })
     expect(kept).toEqual([{ content: false, name: false }])
     expect(await alice.store.state(release.statement.root)).toBeUndefined()
     expect(await alice.catalogue.release(release.id)).toBeUndefined()
@@ -194,10 +195,10 @@ describe('removing', () => {
     const older = await alice.publish(await packageOf('shared', '0.9.0'))
     const kept: unknown[] = []
     const deps = { ...alice.removing, withdraw: async (_: unknown, keep: unknown) => void kept.push(keep) }
-    expect(await remove(deps, mine.release)).toBe(0)
+    expect(await remove(deps, mine.release)).toEqual({ bytesFreed: 0, inUse: false })
     expect(await alice.store.state(mine.release.statement.root)).toBe('complete')
-    expect(await remove(deps, theirs.release)).toBe(theirs.release.statement.size)
-    expect(await remove(deps, older.release)).toBe(older.release.statement.size)
+    expect(await remove(deps, theirs.release)).toMatchObject({ bytesFreed: theirs.release.statement.size })
+    expect(await remove(deps, older.release)).toMatchObject({ bytesFreed: older.release.statement.size })
     expect(kept).toEqual([
       { content: true, name: true },
       { content: false, name: true },
@@ -213,8 +214,8 @@ describe('removing', () => {
     const open = await bob.store.openPartial(root, (await alice.store.indexBytes(root)) as Uint8Array)
     await open.put(0, (await alice.store.readShard(root, 0)) as Uint8Array)
     await open.close()
-    const freed = await remove(bob.removing, release)
-    expect(freed).toBe(open.index.shards[0]?.length)
+    const { bytesFreed } = await remove(bob.removing, release)
+    expect(bytesFreed).toBe(open.index.shards[0]?.length)
   })
 })
 

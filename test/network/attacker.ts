@@ -16,7 +16,11 @@ interface RawDht {
       to: unknown,
       message: object,
       options: object,
-    ): AsyncIterable<{ name: string; record?: { value: Uint8Array } }>
+    ): AsyncIterable<{
+      name: string
+      record?: { value: Uint8Array }
+      providers?: { id: { toString(): string } }[]
+    }>
     sendMessage(to: unknown, message: object, options: object): AsyncIterable<{ name: string }>
   }
 }
@@ -80,6 +84,26 @@ export class Attacker {
     for await (const event of this.#dht.network.sendRequest(peerIdFromString(to), message, options))
       if (event.name === 'PEER_RESPONSE') return true
     return false
+  }
+
+  /** What the peer itself holds under the key: a record, and providers. Nobody else is asked. */
+  async held(
+    to: string,
+    key: Uint8Array,
+    what: 'record' | 'provide',
+  ): Promise<{ record: boolean; providers: string[] }> {
+    const options = {
+      signal: AbortSignal.timeout(5000),
+      path: { index: -1, queued: 0, running: 0, total: 0 },
+    }
+    const type = what === 'record' ? MessageType.GET_VALUE : MessageType.GET_PROVIDERS
+    for await (const event of this.#dht.network.sendRequest(peerIdFromString(to), { type, key }, options))
+      if (event.name === 'PEER_RESPONSE')
+        return {
+          record: event.record !== undefined,
+          providers: (event.providers ?? []).map(({ id }) => id.toString()),
+        }
+    throw new Error(`${to} did not answer`)
   }
 
   async provide(to: string, multihash: Uint8Array, addresses: readonly string[]): Promise<void> {

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { syncProtocol } from '../../src/distribution/sync.ts'
 import { defaultLaneOptions, TransferLane } from '../../src/distribution/transfer-lane.ts'
-import { transferProtocol } from '../../src/distribution/transfer-server.ts'
+import { transferProtocol } from '../../src/distribution/transfer-protocol.ts'
 import { executeProtocol } from '../../src/execution/delegation-protocol.ts'
 import { encodeFrame, FrameReader, listField, naturalField, textField } from '../../src/network/frames.ts'
 import type { ByteStream } from '../../src/network/host.ts'
@@ -154,11 +154,12 @@ describe('golden bytes', () => {
     }
     const client = requesting(network)
     const lane = () => TransferLane.open(client.host, deaf.peer, defaultLaneOptions, {})
-    await ask('have', async () => (await lane()).have(content.root, 3))
+    await ask('have', async () => (await lane()).have(content.root))
     await ask('index', async () => (await lane()).index(content.root, 1024))
     await ask('shards', async () =>
       (await lane()).shards(content.root, 0, [16, 16, 8], async () => undefined),
     )
+    await ask('small', async () => (await lane()).small(content.root, 1_048_576))
     await ask('submit with input', peer =>
       client.delegations.submit(peer, submissionOf('execution-2', Buffer.from('in')), about),
     )

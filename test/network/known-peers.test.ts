@@ -63,6 +63,33 @@ describe('KnownPeers', () => {
     await until(() => a.isConnected('b'))
   })
 
+  test('a name stands for what it is said to, from one moment to the next; many dead addresses are one warning', async () => {
+    const network = new MemoryNetwork()
+    const [a, b, c, d] = ['a', 'b', 'c', 'd'].map(name => network.createHost(name)) as [
+      MemoryHost,
+      MemoryHost,
+      MemoryHost,
+      MemoryHost,
+    ]
+    const dead = Array.from({ length: 30 }, (_, number) => `/memory/dead${number}/p2p/dead${number}`)
+    let said: readonly string[] = []
+    const names = { addressesOf: (entry: string) => (entry === 'net.test' ? said : undefined) }
+    const warnings: string[] = []
+    const log: Log = { ...silentLog, warn: (_fields, message) => warnings.push(message) }
+    const bootstrap = ['net.test', b.addresses()[0] as string]
+    const records = new MemoryKeyValue()
+    const peers = new KnownPeers({ host: a, records, names, log }, { ...quick, bootstrap })
+    running.push(peers)
+    await peers.start()
+    await until(() => a.isConnected('b'))
+    said = [...dead, c.addresses()[0] as string]
+    await until(() => a.isConnected('c'))
+    said = [d.addresses()[0] as string]
+    await until(() => a.isConnected('d'))
+    expect(a.isConnected('c')).toBe(true)
+    expect(warnings).toHaveLength(1)
+  })
+
   test('keeps the best few only, and ignores entries it cannot read', async () => {
     const network = new MemoryNetwork()
     const a = network.createHost('a')

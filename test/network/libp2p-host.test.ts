@@ -8,9 +8,15 @@ import { promisify } from 'node:util'
 import { multiaddr } from '@multiformats/multiaddr'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { type Log, silentLog } from '../../src/base/log.ts'
-import { createNodeKey, loadOrCreateNodeKey, peerOfNodeKey } from '../../src/network/identity.ts'
+import {
+  createNodeKey,
+  loadOrCreateNodeKey,
+  type NodeKeyFile,
+  peerOfNodeKey,
+} from '../../src/network/identity.ts'
 import { KadRouter } from '../../src/network/kad-router.ts'
 import { Libp2pHost } from '../../src/network/libp2p-host.ts'
+import { KeyFile } from '../../src/trust/key-file.ts'
 import { readAll, until } from '../conformance/host.ts'
 import { headKey, record, select, validate } from '../conformance/router.ts'
 import { Attacker } from './attacker.ts'
@@ -34,11 +40,21 @@ afterEach(async () => {
 })
 
 describe('the node key', () => {
+  const plainFile = (path: string): NodeKeyFile => {
+    const secrets = { find: () => Promise.reject(new Error('a plain key needs no secret')) }
+    const file = new KeyFile({ secrets }, { path, holds: 'node' })
+    return {
+      path,
+      read: async () => (await file.read())?.bytes,
+      create: (key, name) => file.create(key, name, undefined),
+    }
+  }
+
   test('is made once, in a file that only its owner reads', async () => {
     const path = join(directory, 'node.key')
-    const [key, ...same] = await Promise.all([1, 2, 3].map(() => loadOrCreateNodeKey(path)))
+    const [key, ...same] = await Promise.all([1, 2, 3].map(() => loadOrCreateNodeKey(plainFile(path))))
     for (const other of same) expect(other).toEqual(key)
-    expect(await loadOrCreateNodeKey(path)).toEqual(key)
+    expect(await loadOrCreateNodeKey(plainFile(path))).toEqual(key)
     expect((await stat(path)).mode & 0o777).toBe(0o600)
     expect(new Uint8Array(await readFile(path))).toEqual(key)
     expect(peerOfNodeKey(key as Uint8Array)).toMatch(/^12D3Koo/)
@@ -46,12 +62,12 @@ describe('the node key', () => {
 
   test('is refused when others can read it, or when it is none', async () => {
     const path = join(directory, 'open.key')
-    await loadOrCreateNodeKey(path)
+    await loadOrCreateNodeKey(plainFile(path))
     await chmod(path, 0o640)
-    await expect(loadOrCreateNodeKey(path)).rejects.toMatchObject({ code: 'forbidden' })
+    await expect(loadOrCreateNodeKey(plainFile(path))).rejects.toMatchObject({ code: 'forbidden' })
     const broken = join(directory, 'broken.key')
     await writeFile(broken, 'not a key', { mode: 0o600 })
-    await expect(loadOrCreateNodeKey(broken)).rejects.toMatchObject({ code: 'invalid-config' })
+    await expect(loadOrCreateNodeKey(plainFile(broken))).rejects.toMatchObject({ code: 'invalid-config' })
     expect((await readFile(broken)).toString()).toBe('not a key')
   })
 })

@@ -36,11 +36,11 @@ export async function startKadNode(
 }
 
 /** Connects, and waits until both know each other as members. */
-export async function connect(a: Libp2pHost, b: Libp2pHost): Promise<void> {
+export async function connect(a: Libp2pHost, b: Libp2pHost, withinMs = 5000): Promise<void> {
   await a.dial(b.addresses()[0] as string)
-  const deadline = Date.now() + 5000
+  const deadline = Date.now() + withinMs
   while (!a.isConnected(b.peer) || !b.isConnected(a.peer)) {
-    if (Date.now() > deadline) throw new Error('the hosts did not meet within 5 s')
+    if (Date.now() > deadline) throw new Error(`the hosts did not meet within ${withinMs} ms`)
     await new Promise(resolve => setTimeout(resolve, 5))
   }
 }

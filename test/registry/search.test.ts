@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { silentLog } from '../../src/base/log.ts'
 import { MemoryKeyValue } from '../../src/base/memory-key-value.ts'
@@ -143,5 +144,79 @@ describe('search and time', () => {
     )
     expect(await names({ query: 'tool', limit: 100 })).toHaveLength(30)
     expect((await names({ query: 'tool', limit: 100 })).every(text => text.endsWith('@1.1.0'))).toBe(true)
+  })
+})
+
+describe('a search of many packages', () => {
+  /** What the ranking must give, said plainly: every word in the package, the words of the name worth most. */
+  const words = ['alpha', 'beta', 'gamma', 'delta', 'omega']
+
+  it('finds exactly the packages that have every word, whatever changed before', async () => {
+    const step = fc.record({
+      name: fc.integer({ min: 0, max: 12 }),
+      minor: fc.integer({ min: 0, max: 3 }),
+      words: fc.subarray(words),
+      forget: fc.boolean(),
+    })
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(step, { maxLength: 40 }),
+        fc.subarray(words, { minLength: 1 }),
+        async (steps, query) => {
+          const all = new Catalogue({ records: new MemoryKeyValue(), log: silentLog })
+          await all.start()
+          const many = new Search({ source: all, log: silentLog })
+          await many.start()
+          const packages = new Map<string, Map<number, { id: string; words: readonly string[] }>>()
+          for (const [place, { name, minor, words: has, forget }] of steps.entries()) {
+            const versions = packages.get(`p${name}`) ?? new Map()
+            packages.set(`p${name}`, versions)
+            const known = versions.get(minor)
+            if (forget && known !== undefined) {
+              await all.forget(known.id)
+              versions.delete(minor)
+            } else if (known === undefined) {
+              const made = release({
+                name: `p${name}`,
+                version: `1.${minor}.0`,
+                description: `${place} ${has.join(' ')}`,
+              })
+              await all.addRelease(made)
+              versions.set(minor, { id: made.id, words: has })
+            }
+            // The index follows from somewhere in the middle on.
+            if (place % 7 === 3) await many.search({ query: 'alpha' })
+          }
+          const latest = [...packages.values()].flatMap(versions => {
+            const highest = Math.max(...versions.keys())
+            return versions.get(highest) ?? []
+          })
+          const expected = latest.filter(each => query.every(word => each.words.includes(word)))
+          const found = await many.search({ query: query.join(' '), limit: 100 })
+          // Where none has all of them, the lenient attempts follow.
+          if (expected.length > 0)
+            expect(found.map(({ release: { id } }) => id).sort()).toEqual(expected.map(({ id }) => id).sort())
+          expect(found.every(({ release: { id } }) => latest.some(each => each.id === id))).toBe(true)
+          await many.stop()
+          await all.stop()
+        },
+      ),
+      { numRuns: 60 },
+    )
+  })
+
+  it('refuses more waiting queries than it can hold, and goes on', async () => {
+    await add({})
+    const asked = Array.from({ length: searchLimits.maxWaiting + 5 }, () => search.search({ query: 'word' }))
+    const outcomes = await Promise.allSettled(asked)
+    expect(outcomes.filter(({ status }) => status === 'rejected')).toHaveLength(5)
+    expect(await names('word')).toEqual(['word-count@1.0.0'])
+  })
+
+  it('ends with its caller’s signal', async () => {
+    await add({})
+    const signal = AbortSignal.abort(new Error('nobody waits'))
+    await expect(search.search({ query: 'word' }, { signal })).rejects.toThrow('nobody waits')
+    expect(await names('word')).toEqual(['word-count@1.0.0'])
   })
 })

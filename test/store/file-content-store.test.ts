@@ -212,9 +212,21 @@ describe('a store in files', () => {
     await publish(first.store, content)
     const value = (await records.get(`content/${content.root}`)) as Uint8Array
     for (let i = 0; i < 20_000; i++) await records.put(`content/${cidOf(Buffer.from(String(i)))}`, value)
-    const start = performance.now()
-    const { store } = await open({}, { directory, records, store: first.store })
-    expect(performance.now() - start).toBeLessThan(1000)
+    const timed = async (work: () => Promise<unknown>) => {
+      const start = performance.now()
+      await work()
+      return performance.now() - start
+    }
+    // What a busy machine makes of a second shows in a plain reading of the same records.
+    const plain = await timed(async () => {
+      for await (const _ of records.entries({ prefix: 'content/' }));
+    })
+    let opened: Opened | undefined
+    const taken = await timed(async () => {
+      opened = await open({}, { directory, records, store: first.store })
+    })
+    expect(taken).toBeLessThan(Math.max(1000, 20 * plain))
+    const { store } = opened as unknown as Opened
     expect((await store.usage()).contents).toBe(20_001)
   })
 })

@@ -69,7 +69,7 @@ describe(`kill -9, seed ${seed}`, () => {
       expect(slowestOpenMs).toBeLessThan(5000)
       // It did work, and there was something to lose.
       expect(roots).toBeGreaterThan(rounds)
-      expect(completions).toBeGreaterThan(rounds / 4)
+      expect(completions).toBeGreaterThan(rounds / 10)
     }
   }, 120_000)
 

@@ -26,12 +26,10 @@ export function pseudoRandom(seed: number, length: number): Uint8Array {
   return new Uint8Array(words.buffer, 0, length)
 }
 
-export function cut(bytes: Uint8Array): Uint8Array[] {
-  const cutter = new Cutter()
-  const shards = [...cutter.push(bytes)]
-  const last = cutter.flush()
-  return last === undefined ? shards : [...shards, last]
-}
+/** The shards of one file's bytes. */
+export const cut = (bytes: Uint8Array): Uint8Array[] => [
+  ...new Cutter([{ path: 'file', size: bytes.byteLength }]).push(bytes),
+]
 
 /** A content of one file; cut by content, or into the given shards. */
 export function sampleOf(bytes: Uint8Array, shards: readonly Uint8Array[] = cut(bytes)): Sample {

@@ -8,6 +8,7 @@ export const run: Run = async ({ carriers, home, options }) => {
     ...given('bootstrap', options['bootstrap'] as string[] | undefined),
     ...given('offerExecution', options['offerExecution'] as boolean | undefined),
     ...given('mdns', options['mdns'] as boolean | undefined),
+    ...given('passphraseFile', options['passphraseFile'] as string | undefined),
     ...given('logLevel', options['logLevel'] as string | undefined),
   }
   return carriers.daemon({ home, flags })

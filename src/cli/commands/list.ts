@@ -29,6 +29,6 @@ export const releaseRow = (release: ReleaseView): string[] => [
   release.version,
   formatBytes(release.size),
   String(release.files),
-  release.held,
+  release.pinned ? `${release.held}, pinned` : release.held,
   release.description,
 ]

@@ -6,7 +6,7 @@ import { formatDuration } from '../text.ts'
 export const run: Run = async ({ client, signal, print }) => {
   const peers = await client.peers({ signal })
   print({ peers }, () => {
-    if (peers.length === 0) return 'No peers. Connect with `catalog daemon --bootstrap MULTIADDR`.'
+    if (peers.length === 0) return 'No peers. Connect with `catalog daemon --bootstrap ADDRESS`.'
     return formatTable(
       [
         { title: 'PEER', flexible: true },

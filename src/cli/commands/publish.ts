@@ -5,10 +5,10 @@ import { formatFacts } from '../facts.ts'
 import { showProgress } from '../progress.ts'
 import { formatBytes, formatDuration, harmlessLine, plural } from '../text.ts'
 
-export const run: Run = async ({ client, signal, operands, json, print }) => {
+export const run: Run = async ({ client, signal, operands, options, json, print }) => {
   const { onProgress, stop } = showProgress({ json })
   const result = await client
-    .publish({ path: resolve(operands[0] ?? '.') }, { signal, onProgress })
+    .publish({ path: resolve(operands[0] ?? '.'), ...replicasOf(options) }, { signal, onProgress })
     .finally(stop)
   if (!json)
     for (const warning of result.warnings) process.stderr.write(`warning: ${harmlessLine(warning)}\n`)
@@ -25,3 +25,6 @@ export const run: Run = async ({ client, signal, operands, json, print }) => {
   })
   return 0
 }
+
+const replicasOf = ({ replicas }: Readonly<Record<string, unknown>>) =>
+  replicas === undefined ? {} : { replicas: Number(replicas) }

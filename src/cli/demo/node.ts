@@ -1,5 +1,7 @@
 // One node of the demo: a home of its own and a daemon process of its own, started and stopped by this file alone.
 import { type ChildProcess, spawn } from 'node:child_process'
+import { appendFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { ControlClient } from '../../control/client.ts'
 
@@ -25,6 +27,8 @@ export async function startNode({
   readonly bootstrap: readonly string[]
 }): Promise<DemoNode> {
   await finished(catalog(['init', '--home', home, '--json']), `${name} could not be initialised`)
+  // The story is of packages that are fetched: copies that come of themselves would spoil it.
+  await appendFile(join(home, 'config.yaml'), 'replication:\n  factor: 1\n')
   const listen = loopback.flatMap(address => ['--listen', address])
   const joins = bootstrap.flatMap(address => ['--bootstrap', address])
   const child = catalog([

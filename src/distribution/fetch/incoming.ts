@@ -24,6 +24,8 @@ export class Incoming {
   readonly root: string
   /** Told when the index is known, a shard is free again, a provider has left, or all is here. */
   readonly changes = new Changes()
+  /** Told whenever a shard has come to be here. */
+  readonly arrivals = new Changes()
   /** Resolves once an index was accepted and is being opened. */
   readonly indexFound = Promise.withResolvers<void>()
   localBytes = 0
@@ -96,9 +98,9 @@ export class Incoming {
   }
 
   /** The shard is verified and written; harmless when another lane was first. */
-  stored(shard: number, bytes: number): void {
+  stored(shard: number): void {
     if (this.#opened?.pool.finish(shard) !== true) return
-    this.#doneBytes += bytes
+    this.#doneBytes += this.#opened.partial.index.shards[shard]?.length as number
     this.#progressed()
     if (this.done) this.changes.tell()
   }
@@ -139,6 +141,7 @@ export class Incoming {
 
   #progressed(): void {
     this.progressAt = performance.now()
+    this.arrivals.tell()
     const { index } = (this.#opened as Opened).partial
     this.#deps.onProgress(this.#doneBytes, index.size)
   }

@@ -3,6 +3,7 @@
 import { type ContentIndex, decodeContentIndex } from '../../assets/content-index.ts'
 import { CatalogError, isCatalogError } from '../../base/errors.ts'
 import type { CallOptions } from '../../base/lifecycle.ts'
+import { raceAbort } from '../../network/deadline.ts'
 import type {
   ContentFetcherDeps,
   ContentFetcherOptions,
@@ -10,8 +11,13 @@ import type {
   FetchReport,
 } from '../content-fetcher.ts'
 import { TransferLane } from '../transfer-lane.ts'
-import { Incoming } from './incoming.ts'
+import { Incoming, type Opened } from './incoming.ts'
 import { ProviderWork } from './provider-work.ts'
+import type { FetchWindow, NodeWindow } from './window.ts'
+
+export interface FetchJobDeps extends ContentFetcherDeps {
+  readonly window: NodeWindow
+}
 
 /** Who waits for the fetch. */
 interface Caller {
@@ -22,7 +28,7 @@ interface Caller {
 
 export class FetchJob {
   readonly #root: string
-  readonly #deps: ContentFetcherDeps
+  readonly #deps: FetchJobDeps
   readonly #options: ContentFetcherOptions
   readonly #abort = new AbortController()
   readonly #callers = new Set<Caller>()
@@ -34,8 +40,10 @@ export class FetchJob {
   readonly #active = new Map<string, { readonly work: ProviderWork; readonly ended: Promise<void> }>()
   readonly #received = new Map<string, number>()
   readonly #failures: string[] = []
+  readonly #window: FetchWindow
+  #started = false
 
-  constructor(root: string, deps: ContentFetcherDeps, options: ContentFetcherOptions) {
+  constructor(root: string, deps: FetchJobDeps, options: ContentFetcherOptions) {
     this.#root = root
     this.#deps = deps
     this.#options = options
@@ -47,6 +55,7 @@ export class FetchJob {
         for (const { onProgress } of this.#callers) onProgress?.(done, total)
       },
     })
+    this.#window = deps.window.open()
     this.#result.promise.catch(() => undefined)
   }
 
@@ -60,7 +69,7 @@ export class FetchJob {
     return this.#result.promise.catch(() => undefined)
   }
 
-  /** Waits for the result. A caller that leaves is rejected with its signal's reason; the last one ends the fetch. */
+  /** Begins, where nobody has before, and waits for the result. A caller that leaves is rejected with its signal's reason; the last one ends the fetch. */
   async join({ signal, onProgress, expectedSize, hints = [] }: FetchOptions): Promise<FetchReport> {
     const left = Promise.withResolvers<never>()
     const caller: Caller = {
@@ -73,6 +82,10 @@ export class FetchJob {
       },
     }
     this.#callers.add(caller)
+    if (!this.#started) {
+      this.#started = true
+      this.#run().then(this.#result.resolve, this.#result.reject)
+    }
     for (const hint of hints) this.#hints.add(hint)
     const leave = () => caller.refuse(signal?.reason)
     signal?.addEventListener('abort', leave, { once: true })
@@ -89,9 +102,36 @@ export class FetchJob {
     }
   }
 
-  /** Runs to the end; whoever joined has the result. */
-  start(): void {
-    this.#run().then(this.#result.resolve, this.#result.reject)
+  /** The index, as soon as it is known. The caller has joined. */
+  async index(): Promise<ContentIndex> {
+    return (await this.#opened()).partial.index
+  }
+
+  #opened(): Promise<Opened> {
+    const { indexFound } = this.#incoming
+    const opened = indexFound.promise.then(() => this.#incoming.opening as Promise<Opened>)
+    // Where the fetch fails before there is an index, that is the answer.
+    return Promise.race([opened, this.#result.promise.then(() => opened)])
+  }
+
+  /** Bytes of the stream in order, each shard as soon as it is here; these shards are fetched first. The caller has joined. */
+  async *read(offset: number, length: number, { signal }: CallOptions): AsyncGenerator<Uint8Array, void> {
+    const { partial, pool } = await raceAbort(this.#opened(), signal)
+    const pieces = [...piecesOf(partial.index, offset, length)]
+    const [first, last] = [pieces[0], pieces.at(-1)]
+    if (first === undefined || last === undefined) return
+    const calm = pool.hurry(first.shard, last.shard + 1)
+    this.#incoming.changes.tell()
+    try {
+      for (const piece of pieces) {
+        while (!partial.has(piece.shard)) {
+          await raceAbort(Promise.race([this.#incoming.arrivals.next(), this.#result.promise]), signal)
+        }
+        yield* this.#deps.store.read(this.#root, piece.offset, piece.length, { signal })
+      }
+    } finally {
+      calm()
+    }
   }
 
   async #run(): Promise<FetchReport> {
@@ -114,6 +154,7 @@ export class FetchJob {
       await Promise.all([...this.#active.values()].map(({ ended }) => ended))
       // Only now have all providers ended: nobody writes to the content any more.
       await this.#incoming.close()
+      this.#window.close()
     }
     return this.#report()
   }
@@ -169,12 +210,25 @@ export class FetchJob {
     const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(patienceMs)])
     try {
       for await (const peer of findProviders(this.#root, { signal })) {
-        while (!this.#over && this.#active.size >= maxProviders) await this.#incoming.changes.next()
+        await this.#untilRoom(maxProviders)
         if (this.#over) return
         this.#employ(peer)
       }
     } catch (error) {
       log.debug({ root: this.#root, error: String(error) }, 'the search for providers ended early')
+    }
+  }
+
+  /** So that the slow cannot keep the others out, however many they are. */
+  async #untilRoom(maxProviders: number): Promise<void> {
+    let rotateAt = performance.now() + this.#options.rotateMs
+    while (!this.#over && this.#active.size >= maxProviders) {
+      await this.#incoming.changes.next(rotateAt - performance.now())
+      const now = performance.now()
+      if (now < rotateAt || this.#active.size < maxProviders) continue
+      rotateAt = now + this.#options.rotateMs
+      const slowest = [...this.#active.values()].reduce((a, b) => (b.work.rate < a.work.rate ? b : a))
+      slowest.work.abort(new CatalogError('cancelled', 'The slowest provider made room for another.'))
     }
   }
 
@@ -199,6 +253,8 @@ export class FetchJob {
       peer,
       {
         incoming: this.#incoming,
+        window: this.#window,
+        link: scores.link(peer),
         openLane: (of, options) => this.#openLane(of, options),
         onLie: (of, what) => this.#dismissLiar(of, what),
         onStoreFailure: error => this.#abort.abort(error),
@@ -221,6 +277,7 @@ export class FetchJob {
       // Candidates are guesses: one that does not have the content has done nothing wrong.
       if (this.#over || isCatalogError(error, 'not-found')) return
       const message = error instanceof Error ? error.message : String(error)
+      if (!isCatalogError(error, 'cancelled')) this.#deps.scores.failed(work.peer)
       if (this.#failures.length < 8 && !this.#failures.includes(message)) this.#failures.push(message)
       this.#deps.log.info({ root: this.#root, peer: work.peer, error: message }, 'a provider was left')
     }
@@ -229,7 +286,7 @@ export class FetchJob {
   #openLane(peer: string, { signal }: CallOptions): Promise<TransferLane> {
     const patience = AbortSignal.timeout(this.#options.patienceMs)
     const either = signal === undefined ? patience : AbortSignal.any([signal, patience])
-    return TransferLane.open(this.#deps.host, peer, this.#options.lane, { signal: either })
+    return TransferLane.open(this.#deps.host, peer, this.#options.lane, { signal: either, flow: this.#root })
   }
 
   async #dismissLiar(peer: string, what: string): Promise<void> {
@@ -260,5 +317,20 @@ export class FetchJob {
       providers,
       localBytes: this.#incoming.localBytes,
     }
+  }
+}
+
+/** The parts of a range of the stream, by the shard that each lies in. */
+function* piecesOf(
+  { shards }: ContentIndex,
+  offset: number,
+  length: number,
+): Iterable<{ readonly shard: number; readonly offset: number; readonly length: number }> {
+  const end = offset + length
+  let start = 0
+  for (const [shard, { length: bytes }] of shards.entries()) {
+    const [from, to] = [Math.max(start, offset), Math.min(start + bytes, end)]
+    if (from < to) yield { shard, offset: from, length: to - from }
+    start += bytes
   }
 }

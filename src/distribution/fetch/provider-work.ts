@@ -4,10 +4,12 @@
 import { contentIndexLimits, decodeContentIndex } from '../../assets/content-index.ts'
 import { CatalogError, isCatalogError } from '../../base/errors.ts'
 import type { CallOptions } from '../../base/lifecycle.ts'
+import type { LinkMeter } from '../compression.ts'
 import type { Batch } from '../shard-pool.ts'
 import type { Availability, LaneOptions, TransferLane } from '../transfer-lane.ts'
-import { transferLimits } from '../transfer-server.ts'
+import { refusal, transferLimits } from '../transfer-protocol.ts'
 import type { Incoming, Opened } from './incoming.ts'
+import type { FetchWindow, ProviderWindow } from './window.ts'
 
 export interface ProviderWorkOptions {
   readonly lane: LaneOptions
@@ -19,15 +21,28 @@ export interface ProviderWorkOptions {
   readonly indexPatienceMs: number
   /** A lane with nothing to do for this long is closed. */
   readonly idleLaneMs: number
+  /** A provider that is fetching the content itself is asked this often what it has by now. */
+  readonly haveAgainMs: number
 }
 
 export interface ProviderWorkDeps {
   readonly incoming: Incoming
+  readonly window: FetchWindow
+  /** How fast this provider has been, in this fetch and earlier ones. */
+  readonly link: LinkMeter
   readonly openLane: (peer: string, options: CallOptions) => Promise<TransferLane>
   /** The provider sent bytes with another hash than promised. */
   readonly onLie: (peer: string, what: string) => Promise<void>
   /** This node cannot keep the content: the fetch is over. */
   readonly onStoreFailure: (error: unknown) => void
+}
+
+/** What the lanes to one provider share. */
+interface Job {
+  readonly opened: Opened
+  readonly window: ProviderWindow
+  /** Replaced whole when the provider is asked again. */
+  readonly available: Availability & { askedAt: number }
 }
 
 export class ProviderWork {
@@ -40,6 +55,9 @@ export class ProviderWork {
   readonly #options: ProviderWorkOptions
   readonly #lanes = new Set<TransferLane>()
   readonly #ending = new AbortController()
+  readonly #since = performance.now()
+  /** Questions in flight, over all lanes. */
+  #asking = 0
 
   constructor(peer: string, deps: ProviderWorkDeps, options: ProviderWorkOptions) {
     this.peer = peer
@@ -53,18 +71,21 @@ export class ProviderWork {
    */
   async run(): Promise<'idle' | 'nothing'> {
     const work: Promise<void>[] = []
+    const window = this.#deps.window.join(this.#options.batchBytes)
     try {
       const first = await this.#openLane()
       const opened = await this.#opened(first)
+      if (opened.pool.done) return 'idle'
       // A lane that was still sending an index that nobody needs any more is gone.
       const lane = this.#lanes.has(first) ? first : await this.#openLane()
-      const available = await lane.have(this.#deps.incoming.root, opened.partial.index.shards.length)
+      const available = await lane.have(this.#deps.incoming.root)
       if (available === undefined) return 'nothing'
-      work.push(this.#workOn(lane, available, opened))
+      const job = { opened, window, available: { ...available, askedAt: performance.now() } }
+      work.push(this.#workOn(lane, job))
       for (let extra = this.#extraLanes(); extra > 0; extra--)
         work.push(
           this.#openLane().then(
-            each => this.#workOn(each, available, opened),
+            each => this.#workOn(each, job),
             () => undefined,
           ),
         )
@@ -74,12 +95,20 @@ export class ProviderWork {
       this.#ending.abort(new CatalogError('cancelled', 'The work with this provider has ended.'))
       for (const lane of this.#lanes) this.#leave(lane)
       await Promise.allSettled(work)
+      window.close()
     }
   }
 
   abort(reason: Error): void {
     this.#ending.abort(reason)
     for (const lane of this.#lanes) lane.abort(reason)
+  }
+
+  /** Bytes a second since it began. */
+  get rate(): number {
+    let bytes = this.received
+    for (const lane of this.#lanes) bytes += lane.received
+    return (bytes * 1000) / Math.max(1, performance.now() - this.#since)
   }
 
   async #openLane(): Promise<TransferLane> {
@@ -118,9 +147,13 @@ export class ProviderWork {
     return incoming.opening as Promise<Opened>
   }
 
+  /** The index, and beside it the whole stream where that is small: one round trip for a small package. */
   async #fetchIndex(lane: TransferLane): Promise<void> {
     const { incoming, onLie, onStoreFailure } = this.#deps
     const asked = lane.index(incoming.root, contentIndexLimits.maxBytes)
+    const small = lane.small(incoming.root, transferLimits.maxSmallBytes)
+    // What became of it counts only once there is an index.
+    small.catch(() => undefined)
     const bytes = await Promise.race([asked, incoming.indexFound.promise.then(() => undefined)])
     if (bytes === undefined) return this.#leave(lane)
     this.served = true
@@ -133,32 +166,36 @@ export class ProviderWork {
       else onStoreFailure(error)
       throw error
     }
+    await this.#putSmall((await incoming.opening) as Opened, await small)
   }
 
-  async #workOn(lane: TransferLane, available: Availability, { partial, pool }: Opened): Promise<void> {
-    const { incoming } = this.#deps
+  async #putSmall({ partial }: Opened, stream: Uint8Array | undefined): Promise<void> {
+    if (stream === undefined || stream.byteLength !== partial.index.size) return
+    let offset = 0
+    for (const [shard, { length }] of partial.index.shards.entries()) {
+      if (!partial.has(shard)) await this.#keep(partial, [shard], stream.subarray(offset, offset + length))
+      offset += length
+    }
+  }
+
+  async #workOn(lane: TransferLane, job: Job): Promise<void> {
+    const { incoming, link } = this.#deps
     const { batchBytes, idleLaneMs } = this.#options
+    const { pool } = job.opened
     const flying = new Set<Promise<void>>()
-    let outstanding = 0
-    // A lane earns its window: so the first provider to answer does not take everything before the others do.
-    let window = batchBytes
+    let counted = lane.received
     let busyAt = performance.now()
     let failure: { error: unknown } | undefined
-    const fly = (batch: Batch, bytes: number, askedAt: number) => {
-      outstanding += bytes
-      const flight = this.#transfer(lane, batch, partial)
-        .then(
-          () => {
-            incoming.answered(performance.now() - askedAt)
-            window = Math.min(window * 2, transferLimits.maxOutstandingBytes)
-          },
-          (error: unknown) => {
-            failure ??= { error }
-          },
-        )
+    const fly = (batch: Batch, now: number) => {
+      const flight = this.#fly(lane, batch, job, now)
+        .catch((error: unknown) => {
+          failure ??= { error }
+        })
         .finally(() => {
-          outstanding -= bytes
           flying.delete(flight)
+          link.received(lane.received - counted, performance.now())
+          counted = lane.received
+          incoming.changes.tell()
         })
       flying.add(flight)
     }
@@ -166,16 +203,18 @@ export class ProviderWork {
       while (!pool.done && failure === undefined) {
         this.#ending.signal.throwIfAborted()
         const now = performance.now()
-        const room = Math.min(window - outstanding, batchBytes)
-        const batch =
-          room > 0 ? pool.take(lane, available.has, room, now, now - incoming.overdueMs) : undefined
+        const room = Math.min(job.window.room, batchBytes)
+        const overdue = now - incoming.overdueMs
+        const batch = room > 0 ? pool.take(lane, job.available.has, room, now, overdue) : undefined
         if (batch !== undefined) {
           busyAt = now
-          fly(batch, sum(batch.lengths), now)
+          link.begin(now)
+          fly(batch, now)
         }
         // Either the window is full, or there is nothing for this lane until another gives up a shard.
         else if (flying.size > 0) await Promise.race(flying)
-        else if (now - busyAt > idleLaneMs) return
+        else if (now - busyAt > idleLaneMs && room > 0) return
+        else if (!job.available.complete && room > 0) await this.#askAgain(lane, job)
         else await incoming.changes.next(100)
       }
       if (failure !== undefined) throw failure.error
@@ -186,14 +225,52 @@ export class ProviderWork {
     }
   }
 
-  async #transfer(lane: TransferLane, batch: Batch, partial: Opened['partial']): Promise<void> {
+  /** A provider that is fetching too may have more by now. One of its lanes asks, the others see the answer. */
+  async #askAgain(lane: TransferLane, job: Job): Promise<void> {
     const { incoming } = this.#deps
-    await lane.shards(incoming.root, batch.first, batch.lengths, async (shard, bytes) => {
+    const waitMs = job.available.askedAt + this.#options.haveAgainMs - performance.now()
+    if (waitMs > 0) return incoming.changes.next(waitMs)
+    job.available.askedAt = performance.now()
+    const available = await lane.have(incoming.root)
+    if (available === undefined) throw refusal(this.peer, incoming.root, 'not-found')
+    Object.assign(job.available, available)
+    incoming.changes.tell()
+  }
+
+  /** One question, from asking to stored. */
+  async #fly(lane: TransferLane, batch: Batch, { opened, window }: Job, askedAt: number): Promise<void> {
+    const { incoming, link } = this.#deps
+    const bytes = sum(batch.lengths)
+    window.asked(bytes)
+    this.#asking += 1
+    try {
+      await this.#transfer(lane, batch, opened.partial)
+      incoming.answered(performance.now() - askedAt)
+      window.earn()
+    } finally {
+      window.settled(bytes)
+      this.#asking -= 1
+      if (this.#asking === 0) link.end()
+    }
+  }
+
+  async #transfer(lane: TransferLane, batch: Batch, partial: Opened['partial']): Promise<void> {
+    const { incoming, link } = this.#deps
+    const onShards = async (first: number, bytes: Uint8Array, count: number) => {
       this.served = true
-      if (partial.has(shard) || this.#ending.signal.aborted) return
-      await this.#put(partial, shard, bytes)
-      incoming.stored(shard, bytes.byteLength)
+      const shards = Array.from({ length: count }, (_, place) => first + place)
+      if (this.#ending.signal.aborted || shards.every(shard => partial.has(shard))) return
+      await this.#keep(partial, shards, bytes)
+    }
+    const { bytesPerSecond } = link
+    await lane.shards(incoming.root, batch.first, batch.lengths, onShards, {
+      linkBytesPerSecond: bytesPerSecond,
     })
+  }
+
+  async #keep(partial: Opened['partial'], shards: readonly number[], bytes: Uint8Array): Promise<void> {
+    await this.#put(partial, shards[0] as number, bytes)
+    for (const shard of shards) this.#deps.incoming.stored(shard)
   }
 
   async #put(partial: Opened['partial'], shard: number, bytes: Uint8Array): Promise<void> {

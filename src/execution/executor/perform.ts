@@ -25,7 +25,7 @@ export async function perform(
     await advance({ state: 'running', startedAt: new Date().toISOString() })
     const outcome = await runtime.run({ ...spec, packageDirectory: staged.directory, onOutput, signal })
     try {
-      return await judge(outcome, deps)
+      return await judge(outcome, spec.id, deps)
     } finally {
       await outcome.dispose()
     }
@@ -34,10 +34,14 @@ export async function perform(
   }
 }
 
-async function judge(outcome: RunOutcome, deps: Pick<ExecutorDeps, 'keepOutputs'>): Promise<RecordChange> {
+async function judge(
+  outcome: RunOutcome,
+  id: string,
+  deps: Pick<ExecutorDeps, 'keepOutputs'>,
+): Promise<RecordChange> {
   const { exitCode, killedBy, limit, used, outputsDirectory } = outcome
   const code = exitCode ?? (killedBy === undefined ? undefined : 128 + killedBy)
-  const kept = outputsDirectory === undefined ? undefined : await deps.keepOutputs(outputsDirectory)
+  const kept = outputsDirectory === undefined ? undefined : await deps.keepOutputs(outputsDirectory, id)
   return {
     state: code === 0 && limit === undefined ? 'succeeded' : 'failed',
     ...(code === undefined ? {} : { exitCode: code }),

@@ -17,6 +17,8 @@ export interface KadOptions {
   readonly maxInbound: number
   /** Addresses kept of what one message says about a peer. */
   readonly maxAddressesPerPeer: number
+  /** Kademlia's k. */
+  readonly replication: number
 }
 
 export interface KadParts {
@@ -35,6 +37,9 @@ export function kadService(parts: KadParts, options: KadOptions) {
     clientMode: false,
     peerInfoMapper: passthroughMapper,
     allowQueryWithZeroPeers: true,
+    kBucketSize: options.replication,
+    // Announcing again is announcer.ts's: kad-dht would look up every key of this node by itself. It still cleans up.
+    reprovide: { threshold: Number.NEGATIVE_INFINITY },
     validators: { ...parts.validators, pk: refuse },
     selectors: parts.selectors,
     maxInboundStreams: options.maxInboundPerPeer,

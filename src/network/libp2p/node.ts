@@ -1,17 +1,15 @@
 // Builds the libp2p node that the host drives: transports, limits, datastore, services. It decides nothing at run time.
-import { type QuicComponents, quic } from '@chainsafe/libp2p-quic'
 import { identify } from '@libp2p/identify'
 import type { Address, AddressSorter, Libp2p, PrivateKey, Transport } from '@libp2p/interface'
-import { mdns } from '@libp2p/mdns'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2pOptions } from 'libp2p'
-import { raceAbort } from '../deadline.ts'
 import { maxBufferedBytes } from '../host.ts'
-import { mendQuicBinding } from './quic-binding.ts'
+import { loadQuicBinding, type QuicBinding } from './quic/binding.ts'
+import { type QuicComponents, quic } from './quic/transport.ts'
 import { silentLogger } from './silent-logger.ts'
 
 export type Datastore = NonNullable<Libp2pOptions['datastore']>
@@ -38,7 +36,7 @@ const addressAgeMs = 48 * hourMs
 
 /** Builds the node without starting it. */
 export async function createNode(options: NodeOptions): Promise<Libp2p> {
-  await mendQuicBinding()
+  const binding = await loadQuicBinding()
   const silent = new SilentAddresses()
   return createLibp2p({
     start: false,
@@ -48,7 +46,7 @@ export async function createNode(options: NodeOptions): Promise<Libp2p> {
     nodeInfo: { name: 'hypermesh-catalog', version: '1', userAgent: 'hypermesh-catalog/1' },
     addresses: { listen: [...options.listen] },
     transports: [
-      quicTransport(options.dialTimeoutMs, silent),
+      quicTransport(binding, options.dialTimeoutMs, silent),
       tcp({ maxConnections: options.maxConnections }),
     ],
     connectionEncrypters: [noise()],
@@ -71,6 +69,8 @@ export async function createNode(options: NodeOptions): Promise<Libp2p> {
       inboundUpgradeTimeout: options.dialTimeoutMs,
       // We redial the peers that matter ourselves (known-peers.ts).
       reconnectRetries: 0,
+      // Only this node's operator names names (dns.ts): a peer's address never makes this node ask DNS.
+      resolvers: {},
     },
     // A busy event loop answers late: patience here, QUIC has its own idle timeout.
     connectionMonitor: { pingInterval: 15_000, pingTimeout: { minTimeout: 15_000 } },
@@ -78,7 +78,12 @@ export async function createNode(options: NodeOptions): Promise<Libp2p> {
     connectionGater: { denyDialMultiaddr: () => false },
     peerStore: { maxAddressAge: addressAgeMs, maxPeerAge: addressAgeMs },
     peerDiscovery: options.mdns
-      ? [mdns({ serviceTag: `_catalog-${options.network.replaceAll('.', '-')}._udp.local` })]
+      ? // Loaded where it is wanted: most nodes go without.
+        [
+          (await import('@libp2p/mdns')).mdns({
+            serviceTag: `_catalog-${options.network.replaceAll('.', '-')}._udp.local`,
+          }),
+        ]
       : [],
     services: {
       identify: identify({ timeout: 5000, maxMessageSize: 32 * 1024, maxObservedAddresses: 10 }),
@@ -109,30 +114,19 @@ class SilentAddresses {
   }
 }
 
+/** Our QUIC transport, which remembers the addresses that did not answer. */
 function quicTransport(
+  binding: QuicBinding,
   dialTimeoutMs: number,
   silent: SilentAddresses,
 ): (components: QuicComponents) => Transport {
-  const config = {
-    handshakeTimeout: dialTimeoutMs,
-    // A peer that is killed says nothing: this long until its streams break off. In milliseconds.
-    maxIdleTimeout: 10_000,
-    keepAliveInterval: 4_000,
-    maxConcurrentStreamLimit: 256,
-    maxStreamData: maxBufferedBytes,
-    // One stream that nobody reads must not use up the window of all others on its connection.
-    maxConnectionData: 6 * maxBufferedBytes,
-    // The native code refuses to construct without it; the wrapper's type does not know it. In milliseconds.
-    shutdownTimeout: 3000,
-  }
+  const create = quic(binding, { handshakeTimeoutMs: dialTimeoutMs })
   return components => {
-    const transport = quic(config as Parameters<typeof quic>[0])(components)
+    const transport = create(components)
     const dial = transport.dial.bind(transport)
-    // The wrapper's dial ignores its signal: a dead address would block the next one for ten seconds. One that
-    // succeeds later closes itself: the upgrade that follows sees the same signal.
     transport.dial = async (address, options) => {
       try {
-        const connection = await raceAbort(dial(address, options), options.signal)
+        const connection = await dial(address, options)
         silent.delete(address)
         return connection
       } catch (error) {

@@ -1,69 +1,96 @@
-// The 32-byte digests of record ids in ascending order, for reconciliation with peers: made when first asked for,
-// then kept in order as records come and go.
+// The 32-byte digests of record ids in ascending order, for reconciliation with peers, kept in order as records come
+// and go.
 import { digestBytes } from '../../base/hash.ts'
 
-const base32 = new Map(
-  [...'abcdefghijklmnopqrstuvwxyz234567'].map((letter, value) => [letter.charCodeAt(0), value]),
-)
+/** The value of each character of base32, by its code. */
+const base32 = new Uint8Array(128)
+for (const [value, letter] of [...'abcdefghijklmnopqrstuvwxyz234567'].entries())
+  base32[letter.charCodeAt(0)] = value
 
 /**
- * The digest in a CID of ours that was checked when it came in: the last 32 bytes of its base32 text. Ten times as fast
- * as parsing it again, which would hold up the node for a second at 100,000 records.
+ * The digest in a CID of ours that was checked when it came in: the last 32 bytes of its base32 text. Far faster than
+ * parsing it again, which would hold up the node for a second at 100,000 records.
  */
 function digestOfKnownId(id: string): Uint8Array {
-  const bytes = new Uint8Array(Math.floor(((id.length - 1) * 5) / 8))
+  const length = Math.floor(((id.length - 1) * 5) / 8)
+  const digest = new Uint8Array(digestBytes)
   let bits = 0
   let held = 0
-  let at = 0
+  let at = digestBytes - length
   // The first character is the multibase prefix.
   for (let i = 1; i < id.length; i++) {
-    bits = ((bits << 5) | (base32.get(id.charCodeAt(i)) ?? 0)) & 0xfff
+    bits = ((bits << 5) | (base32[id.charCodeAt(i)] as number)) & 0xfff
     held += 5
     if (held < 8) continue
     held -= 8
-    bytes[at++] = bits >> held
+    if (at >= 0) digest[at] = bits >> held
+    at += 1
   }
-  return bytes.slice(-digestBytes)
+  return digest
 }
 
-/** By the first six bytes as a number, which nearly always decides, then by all. */
+/** Of the 53 bits of a number: so many name the place, the others are the first of the digest, which nearly always decide. */
+const placeBits = 20
+
+/** In order, each once. Numbers are sorted far faster than bytes are compared: this must not hold up the node. */
 function sortDigests(digests: readonly Uint8Array[]): Uint8Array[] {
-  return digests
-    .map(digest => ({ digest, first: Buffer.from(digest.buffer).readUIntBE(0, 6) }))
-    .sort((a, b) => a.first - b.first || Buffer.compare(a.digest, b.digest))
-    .map(({ digest }) => digest)
+  if (digests.length >= 2 ** placeBits) return withoutTwins(digests.toSorted(Buffer.compare))
+  const keys = new Float64Array(digests.length)
+  for (let place = 0; place < digests.length; place++)
+    keys[place] = firstBits(digests[place] as Uint8Array) * 2 ** placeBits + place
+  keys.sort()
+  const sorted: Uint8Array[] = []
+  for (let i = 0; i < keys.length; i++)
+    sorted.push(digests[(keys[i] as number) % 2 ** placeBits] as Uint8Array)
+  for (let i = 1; i < sorted.length; i++)
+    for (
+      let at = i;
+      at > 0 && Buffer.compare(sorted[at - 1] as Uint8Array, sorted[at] as Uint8Array) > 0;
+      at--
+    )
+      [sorted[at - 1], sorted[at]] = [sorted[at] as Uint8Array, sorted[at - 1] as Uint8Array]
+  return withoutTwins(sorted)
 }
+
+/** The first 33. */
+const firstBits = (digest: Uint8Array): number =>
+  (((digest[0] as number) * 256 + (digest[1] as number)) * 256 + (digest[2] as number)) * 512 +
+  (digest[3] as number) * 2 +
+  ((digest[4] as number) >> 7)
+
+const withoutTwins = (sorted: readonly Uint8Array[]): Uint8Array[] =>
+  sorted.filter((digest, place) => place === 0 || !isAt(sorted, place - 1, digest))
 
 export class DigestList {
-  readonly #all: () => Iterable<string>
-  #digests: Uint8Array[] | undefined
+  #digests: Uint8Array[] = []
+  #isSorted = true
 
-  /** `all` gives every id, for the first time. */
-  constructor(all: () => Iterable<string>) {
-    this.#all = all
+  /** Adds one of many: they are put in order when they are first asked for. */
+  load(id: string): void {
+    this.#digests.push(digestOfKnownId(id))
+    this.#isSorted = false
   }
 
   sorted(): readonly Uint8Array[] {
-    this.#digests ??= sortDigests([...this.#all()].map(digestOfKnownId))
+    if (!this.#isSorted) this.#digests = sortDigests(this.#digests)
+    this.#isSorted = true
     return this.#digests
   }
 
   add(id: string): void {
-    if (this.#digests === undefined) return
     const digest = digestOfKnownId(id)
     const place = this.#placeOf(digest)
     if (!isAt(this.#digests, place, digest)) this.#digests.splice(place, 0, digest)
   }
 
   remove(id: string): void {
-    if (this.#digests === undefined) return
     const digest = digestOfKnownId(id)
     const place = this.#placeOf(digest)
     if (isAt(this.#digests, place, digest)) this.#digests.splice(place, 1)
   }
 
   #placeOf(digest: Uint8Array): number {
-    const digests = this.#digests ?? []
+    const digests = this.sorted()
     let low = 0
     let high = digests.length
     while (low < high) {

@@ -80,17 +80,17 @@ export class ReleaseTable {
     return [...group.entries]
   }
 
-  /** In ascending order. */
-  names(): readonly string[] {
-    this.#names ??= [...this.#byName.keys()].sort()
-    return this.#names
+  /** In no useful order. */
+  names(): Iterable<string> {
+    return this.#byName.keys()
   }
 
   /** By name, highest version first. */
   page({ after, limit = Number.POSITIVE_INFINITY }: Page = {}): ReleaseEntry[] {
     const last = after === undefined ? undefined : this.#byId.get(after)
     if (after !== undefined && last === undefined) return []
-    const names = this.names()
+    this.#names ??= [...this.#byName.keys()].sort()
+    const names = this.#names
     const found: ReleaseEntry[] = []
     for (let i = last === undefined ? 0 : positionOf(names, last.name); i < names.length; i++) {
       if (found.length >= limit) break

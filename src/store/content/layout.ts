@@ -2,8 +2,9 @@
 import { type ContentIndex, decodeContentIndex } from '../../assets/content-index.ts'
 import { equalBytes } from '../../base/cbor.ts'
 import type { CidText } from '../../base/cid.ts'
+import { noteExternalBytes } from '../../base/external-memory.ts'
 import { blake3 } from '../../base/hash.ts'
-import { type OpenFile, readFully } from '../file-system.ts'
+import { type ReadableFile, readFully } from '../file-system.ts'
 
 const keyOf = (hash: Uint8Array) => Buffer.from(hash).toString('latin1')
 
@@ -70,18 +71,19 @@ export class Layout {
   }
 
   /** The shard's bytes, or undefined when what the file has there is not the shard. */
-  async readVerified(file: OpenFile, shard: number): Promise<Uint8Array | undefined> {
+  async readVerified(file: ReadableFile, shard: number): Promise<Uint8Array | undefined> {
     return readVerified(file, this.offset(shard), this.length(shard), this.hash(shard))
   }
 }
 
 export async function readVerified(
-  file: OpenFile,
+  file: ReadableFile,
   offset: number,
   length: number,
   hash: Uint8Array,
 ): Promise<Uint8Array | undefined> {
   const bytes = Buffer.allocUnsafeSlow(length)
+  noteExternalBytes(length)
   if ((await readFully(file, bytes, offset)) < length) return undefined
   return equalBytes(blake3(bytes), hash) ? bytes : undefined
 }

@@ -64,10 +64,12 @@ export interface PartialOwner {
   finish(): Promise<void>
   /** Deletes the payload file, unless another has published the root meanwhile. */
   discard(): Promise<void>
-  closed(): void
+  /** Told once nothing is written any more; the promise of space ends here. */
+  closed(fileBytes: number): void
 }
 
 const copiesAtOnce = 4
+const syncEveryBytes = 32 * 1024 * 1024
 
 export class FilePartial implements PartialContent {
   readonly #disk: PayloadDisk
@@ -79,6 +81,8 @@ export class FilePartial implements PartialContent {
   readonly #writes = new Set<Promise<void>>()
   #closing: Promise<void> | undefined
   #finished: boolean
+  #unsynced = 0
+  #syncing = false
 
   constructor(
     parts: {
@@ -112,18 +116,33 @@ export class FilePartial implements PartialContent {
     return this.#presence.missing()
   }
 
-  async put(shard: number, bytes: Uint8Array): Promise<void> {
+  async put(first: number, bytes: Uint8Array): Promise<void> {
     this.#requireOpen()
-    if (!Number.isInteger(shard) || shard < 0 || shard >= this.#layout.count)
-      throw new CatalogError('invalid-range', `${this.#layout.root} has no shard ${shard}.`)
-    if (this.#presence.has(shard)) return
-    if (!this.#layout.matches(shard, bytes))
-      throw new CatalogError(
-        'corrupt-content',
-        `Shard ${shard} of ${this.#layout.root} does not have the hash and length that its index gives. Fetch it from another provider.`,
-        { root: this.#layout.root, shard },
-      )
-    await this.#track(this.#write(shard, bytes))
+    const after = this.#verify(first, bytes)
+    let missing = false
+    for (let shard = first; shard < after; shard++) missing ||= !this.#presence.has(shard)
+    if (missing) await this.#track(this.#write(first, after, bytes))
+  }
+
+  /** The number of the shard behind the last that the bytes hold. */
+  #verify(first: number, bytes: Uint8Array): number {
+    const { root, count } = this.#layout
+    if (!Number.isInteger(first) || first < 0 || first >= count)
+      throw new CatalogError('invalid-range', `${root} has no shard ${first}.`)
+    let shard = first
+    let at = 0
+    do {
+      const part = bytes.subarray(at, shard < count ? at + this.#layout.length(shard) : at)
+      if (shard === count || !this.#layout.matches(shard, part))
+        throw new CatalogError(
+          'corrupt-content',
+          `Shard ${shard} of ${root} does not have the hash and length that its index gives. Fetch it from another provider.`,
+          { root, shard },
+        )
+      at += part.byteLength
+      shard += 1
+    } while (at < bytes.byteLength)
+    return shard
   }
 
   #track(work: Promise<void>): Promise<void> {
@@ -133,14 +152,28 @@ export class FilePartial implements PartialContent {
     return work
   }
 
-  async #write(shard: number, bytes: Uint8Array): Promise<void> {
+  async #write(first: number, after: number, bytes: Uint8Array): Promise<void> {
     try {
       this.#disk.requireWritable()
-      await writeFully(this.#file, bytes, this.#layout.offset(shard))
+      await writeFully(this.#file, bytes, this.#layout.offset(first))
     } catch (error) {
       throw this.#disk.typed('writing a payload file', error)
     }
-    if (this.#presence.add(shard)) this.#grant.spend(bytes.byteLength)
+    for (let shard = first; shard < after; shard++)
+      if (this.#presence.add(shard)) this.#grant.spend(this.#layout.length(shard))
+    this.#syncInBackground(bytes.byteLength)
+  }
+
+  /** The disk starts early, so that little is left to wait for at the end. A failure ends all writing to the disk. */
+  #syncInBackground(written: number): void {
+    this.#unsynced += written
+    if (this.#unsynced < syncEveryBytes || this.#syncing) return
+    this.#unsynced = 0
+    this.#syncing = true
+    const ended = () => {
+      this.#syncing = false
+    }
+    this.#track(this.#disk.sync(this.#file)).then(ended, ended)
   }
 
   async copyLocal(options: CallOptions = {}): Promise<number> {
@@ -197,9 +230,11 @@ export class FilePartial implements PartialContent {
 
   async #close(): Promise<void> {
     await Promise.allSettled([...this.#writes])
-    this.#grant.release()
+    const { size } = await this.#file.stat().catch(() => this.#layout)
     await this.#file.close().catch(() => undefined)
-    this.#owner.closed()
+    // In one step: no byte is without somebody who counts it.
+    this.#owner.closed(size)
+    this.#grant.release()
   }
 
   #requireOpen(): void {

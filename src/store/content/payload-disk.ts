@@ -9,10 +9,18 @@ import { type FileSystem, isMissing, type OpenFile, syncDirectory } from '../fil
 
 const stagedSuffix = '.new'
 
+export interface Leftover {
+  readonly path: string
+  /** Whose payload it would be; absent for a staged file. */
+  readonly root?: CidText
+}
+
 export class PayloadDisk {
   readonly fileSystem: FileSystem
   readonly #directory: string
   readonly #known = new Set<string>()
+  /** Staged files whose writers are at work. */
+  readonly #staging = new Set<string>()
   #failure: CatalogError | undefined
 
   constructor(fileSystem: FileSystem, directory: string) {
@@ -30,7 +38,14 @@ export class PayloadDisk {
   }
 
   newStagedPath(): string {
-    return join(this.#directory, 'staging', `${randomUUID()}${stagedSuffix}`)
+    const path = join(this.#directory, 'staging', `${randomUUID()}${stagedSuffix}`)
+    this.#staging.add(path)
+    return path
+  }
+
+  /** Nobody writes to it any more. */
+  unstage(path: string): void {
+    this.#staging.delete(path)
   }
 
   async start(): Promise<void> {
@@ -40,24 +55,17 @@ export class PayloadDisk {
     await this.#syncDirectory(this.#directory)
   }
 
-  /** Deletes what a crash left: staged files, and payloads that no record names. Resolves to how many. */
-  async sweep(isRecorded: (root: CidText) => boolean): Promise<number> {
-    let swept = 0
-    const sweepDirectory = async (directory: string, isStale: (name: string) => boolean) => {
-      for (const name of await this.fileSystem.readdir(directory))
-        if (isStale(name)) {
-          await this.fileSystem.unlink(join(directory, name))
-          swept += 1
-        }
+  /** What interrupted work left: staged files that no writer has, and payloads that no record names. */
+  async *leftovers(isRecorded: (root: CidText) => boolean): AsyncIterable<Leftover> {
+    const staging = join(this.#directory, 'staging')
+    for (const name of await this.fileSystem.readdir(staging)) {
+      const path = join(staging, name)
+      if (name.endsWith(stagedSuffix) && !this.#staging.has(path)) yield { path }
     }
-    await sweepDirectory(join(this.#directory, 'staging'), name => name.endsWith(stagedSuffix))
     for (const shelf of await this.fileSystem.readdir(join(this.#directory, 'content')))
       if (/^[0-9a-f]{2}$/.test(shelf))
-        await sweepDirectory(
-          join(this.#directory, 'content', shelf),
-          name => isCid(name) && !isRecorded(name),
-        )
-    return swept
+        for (const root of await this.fileSystem.readdir(join(this.#directory, 'content', shelf)))
+          if (isCid(root) && !isRecorded(root)) yield { path: this.path(root), root }
   }
 
   /** The directory of a root's file, made durably. */

@@ -3,6 +3,7 @@
 //   index/<root>               the canonical bytes of its content index
 //   shard/<hash, hex>/<root>   16 bytes, two big-endian integers: offset and length of that shard in the root's file.
 //                              A hint: who copies from there verifies the bytes.
+//   use/<root>                 8 bytes, a big-endian double: when the root was last used, in milliseconds since 1970
 
 import { decodeCbor, encodeCbor } from '../../base/cbor.ts'
 import type { CidText } from '../../base/cid.ts'
@@ -23,6 +24,9 @@ export interface ShardLocation {
 
 /** Writes in one batch: a content of 5 GiB in shards of 256 KiB. Larger ones record their hints in several. */
 const maxBatch = 20_000
+
+/** Keys looked at in one go when stale ones are sought. */
+const stalePage = 2_000
 
 export class ContentRecords {
   readonly #store: KeyValue
@@ -62,7 +66,48 @@ export class ContentRecords {
       ...hints,
       { type: 'delete', key: `content/${root}` },
       { type: 'delete', key: `index/${root}` },
+      { type: 'delete', key: `use/${root}` },
     ])
+  }
+
+  async *uses(): AsyncIterable<{ readonly root: CidText; readonly usedAt: number }> {
+    for await (const [key, value] of this.#store.entries({ prefix: 'use/' }))
+      if (value.byteLength === 8)
+        yield {
+          root: key.slice('use/'.length),
+          usedAt: new DataView(value.buffer, value.byteOffset).getFloat64(0),
+        }
+  }
+
+  saveUses(uses: readonly { readonly root: CidText; readonly usedAt: number }[]): Promise<void> {
+    return this.#store.batch(
+      uses.map(({ root, usedAt }) => {
+        const value = Buffer.alloc(8)
+        value.writeDoubleBE(usedAt)
+        return { type: 'put', key: `use/${root}`, value }
+      }),
+    )
+  }
+
+  /** Hints and uses whose root `isGone`, a page at a time: a large store has millions. */
+  async *stale(isGone: (root: CidText) => boolean): AsyncIterable<readonly string[]> {
+    for (const prefix of ['shard/', 'use/'])
+      for (let after: string | undefined; ; ) {
+        const keys: string[] = []
+        let read = 0
+        const page = { prefix, limit: stalePage, ...(after === undefined ? {} : { after }) }
+        for await (const key of this.#store.keys(page)) {
+          after = key
+          read += 1
+          if (isGone(key.slice(key.lastIndexOf('/') + 1))) keys.push(key)
+        }
+        if (keys.length > 0) yield keys
+        if (read < stalePage) break
+      }
+  }
+
+  forgetKeys(keys: readonly string[]): Promise<void> {
+    return this.#store.batch(keys.map(key => ({ type: 'delete', key })))
   }
 
   async *locations(hash: Uint8Array): AsyncIterable<ShardLocation> {

@@ -9,7 +9,7 @@ import { Layout } from './layout.ts'
 import type { PayloadDisk } from './payload-disk.ts'
 import type { SpaceGrant } from './space.ts'
 
-/** Space is asked for in steps where the size was not known before. */
+/** Space is asked for in such steps, where they are free, when the size was not known before. */
 const growthBytes = 16 * 1024 * 1024
 /** The disk starts on what is written this often, so that little is left for the sync at the end. */
 const syncEveryBytes = 32 * 1024 * 1024
@@ -18,6 +18,7 @@ export class FileWriter implements ContentWriter {
   readonly #disk: PayloadDisk
   readonly #grant: SpaceGrant
   readonly #record: (layout: Layout, stagedPath: string) => Promise<void>
+  readonly #ended: () => void
   readonly #path: string
   readonly #file: OpenFile
   readonly #lengths: number[] = []
@@ -25,6 +26,7 @@ export class FileWriter implements ContentWriter {
   #offset = 0
   #unsynced = 0
   #syncing: Promise<void> | undefined
+  #growing: Promise<void> | undefined
   #failure: unknown
   #closed = false
 
@@ -34,12 +36,14 @@ export class FileWriter implements ContentWriter {
     path: string,
     file: OpenFile,
     record: (layout: Layout, stagedPath: string) => Promise<void>,
+    ended: () => void,
   ) {
     this.#disk = disk
     this.#grant = grant
     this.#path = path
     this.#file = file
     this.#record = record
+    this.#ended = ended
   }
 
   /** Shards keep the order of the calls. The bytes must not change until this resolves; several calls may be under way. */
@@ -59,13 +63,20 @@ export class FileWriter implements ContentWriter {
   async #write(shard: Uint8Array, offset: number): Promise<void> {
     try {
       this.#requireSound()
-      if (this.#grant.left < shard.byteLength) await this.#grant.grow(growthBytes)
+      while (!this.#grant.stage(shard.byteLength)) await this.#grow(shard.byteLength)
       await writeFully(this.#file, shard, offset)
-      this.#grant.stage(shard.byteLength)
       this.#syncInBackground(shard.byteLength)
     } catch (error) {
       throw this.#fail('writing a payload file', error)
     }
+  }
+
+  /** One at a time: who waited looks again at what is left. */
+  #grow(bytes: number): Promise<void> {
+    this.#growing ??= this.#grant.grow(bytes - this.#grant.left, Math.max(bytes, growthBytes)).finally(() => {
+      this.#growing = undefined
+    })
+    return this.#growing
   }
 
   #syncInBackground(written: number): void {
@@ -95,9 +106,8 @@ export class FileWriter implements ContentWriter {
       await this.#record(new Layout(root, bytes), this.#path)
     } catch (error) {
       throw this.#fail('publishing a payload file', error)
-    } finally {
-      this.#grant.release()
     }
+    this.#grant.release()
     return root
   }
 
@@ -105,9 +115,10 @@ export class FileWriter implements ContentWriter {
     await Promise.allSettled([...this.#writes])
     await this.#syncing
     if (!this.#closed) await this.#close().catch(() => undefined)
-    this.#grant.release()
-    // After a commit nothing has this name any more.
+    // After a commit nothing has this name any more. The space is free once the file is gone.
     await this.#disk.discard(this.#path)
+    this.#grant.release()
+    this.#ended()
   }
 
   async #close(): Promise<void> {

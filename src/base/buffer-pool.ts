@@ -1,0 +1,33 @@
+// Buffers that are used again. Large buffers are memory that V8 sees only as a number: allocating one for each shard
+// costs a full collection every few dozen megabytes.
+
+/** Kept for later use at most, in bytes. */
+const maxKeptBytes = 16 * 1024 * 1024
+const smallestBytes = 4 * 1024
+
+export class BufferPool {
+  readonly #kept = new Map<number, Uint8Array[]>()
+  #keptBytes = 0
+
+  /** A buffer of at least `length` bytes, its bytes undefined: the next power of two. */
+  take(length: number): Uint8Array {
+    const size = sizeFor(length)
+    const kept = this.#kept.get(size)?.pop()
+    if (kept === undefined) return new Uint8Array(size)
+    this.#keptBytes -= size
+    return kept
+  }
+
+  /** Gives back what `take` gave. Nobody may look at it afterwards. */
+  give(buffer: Uint8Array): void {
+    const size = buffer.byteLength
+    if (this.#keptBytes + size > maxKeptBytes) return
+    const kept = this.#kept.get(size)
+    if (kept === undefined) this.#kept.set(size, [buffer])
+    else kept.push(buffer)
+    this.#keptBytes += size
+  }
+}
+
+const sizeFor = (length: number): number =>
+  Math.max(smallestBytes, 2 ** Math.ceil(Math.log2(Math.max(1, length))))

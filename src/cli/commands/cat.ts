@@ -1,0 +1,19 @@
+// `catalog cat`: one file of a release on standard output, each byte as soon as it has come.
+
+import { isUtf8 } from 'node:buffer'
+import { once } from 'node:events'
+import type { Run } from '../command.ts'
+
+export const run: Run = async ({ client, signal, operands, json, print }) => {
+  const [ref, path] = operands as [string, string]
+  const chunks: Uint8Array[] = []
+  for await (const chunk of client.file(ref, path, { signal })) {
+    if (json) chunks.push(chunk)
+    else if (!process.stdout.write(chunk)) await once(process.stdout, 'drain', { signal })
+  }
+  if (!json) return 0
+  const bytes = Buffer.concat(chunks)
+  const content = isUtf8(bytes) ? { content: bytes.toString() } : { contentBase64: bytes.toString('base64') }
+  print({ path, bytes: bytes.byteLength, ...content }, () => '')
+  return 0
+}
