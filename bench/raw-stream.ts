@@ -44,8 +44,10 @@ async function receive(address: string): Promise<void> {
   const started = performance.now()
   const stream = await host.open(peer, '/raw/1')
   let received = 0
-  for (let chunk = await stream.read(); chunk !== undefined; chunk = await stream.read())
+  for (let chunk = await stream.read(); chunk !== undefined; chunk = await stream.read()) {
     received += chunk.byteLength
+    stream.discard?.(chunk)
+  }
   const milliseconds = performance.now() - started
   if (received !== size) throw new Error(`received ${received} of ${size} bytes`)
   console.log(milliseconds)

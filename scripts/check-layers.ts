@@ -90,6 +90,7 @@ const environmentReaders: readonly string[] = [
   'base/hash.ts', // CATALOG_PORTABLE_HASH, read before any config is
   'init.ts',
   'home-keys.ts',
+  'network/libp2p/quic/binding.ts', // how many threads the native code makes
   'daemon.ts',
 ]
 

@@ -11,6 +11,8 @@ import { ReadQueue } from './read-queue.ts'
 const pieceBytes = 256 * 1024
 /** A writer goes on while no more than this waits in libp2p's own queue. */
 const queuedBytes = 256 * 1024
+/** Freeing less at once costs more than it gains. */
+const freedBytes = 16 * 1024
 /** How long closing waits for what was written to leave, in milliseconds. */
 const closeTimeoutMs = 5000
 /** How long the other side may take to read the rest and close, once this side has; then the stream is reset. */
@@ -21,6 +23,7 @@ export class Libp2pByteStream implements ByteStream {
   readonly #stream: Stream
   readonly #queue: ReadQueue
   readonly #ended = new AbortController()
+  readonly #ownsPieces: boolean
   #finished = false
   #broken: Error | undefined
 
@@ -30,6 +33,7 @@ export class Libp2pByteStream implements ByteStream {
     // Where a transport cannot pause, libp2p cuts the stream at this many unread bytes.
     stream.maxReadBufferLength = maxBufferedBytes
     this.#queue = new ReadQueue({ pause: () => this.#pause(), resume: () => this.#resume() })
+    this.#ownsPieces = stream instanceof QuicStream
     if (stream instanceof QuicStream) stream.readTo(bytes => this.#queue.push(bytes))
     else stream.addEventListener('message', this.#onMessage)
     stream.addEventListener('remoteCloseWrite', this.#onRemoteCloseWrite)
@@ -46,6 +50,13 @@ export class Libp2pByteStream implements ByteStream {
 
   read(maxBytes?: number, options?: CallOptions): Promise<Uint8Array | undefined> {
     return this.#queue.take(maxBytes, options?.signal)
+  }
+
+  discard(chunk: Uint8Array): void {
+    const { buffer, byteLength } = chunk
+    // Only a piece of the native transport has its memory to itself, and only where it was read whole.
+    if (this.#ownsPieces && byteLength === buffer.byteLength && byteLength >= freedBytes)
+      (buffer as ArrayBuffer).transfer(0)
   }
 
   async write(bytes: Uint8Array, options: CallOptions = {}): Promise<void> {

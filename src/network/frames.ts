@@ -21,10 +21,16 @@ export function encodeFrame(message: Message): Uint8Array {
   return frame
 }
 
+/** What is no longer is copied out of the piece it came in, which can then be freed early. */
+const copiedBytes = 4096
+
 /** Reads messages and raw bytes from a stream, and counts what came. */
 export class FrameReader {
   readonly #stream: ByteStream
+  /** What is left of the piece that was read last. */
   #chunk: Uint8Array = new Uint8Array(0)
+  /** All of that piece, as long as nobody was given a view of it. */
+  #unshared: Uint8Array | undefined
   #received = 0
 
   constructor(stream: ByteStream) {
@@ -67,7 +73,11 @@ export class FrameReader {
   /** Exactly `length` bytes, in `into` where it is given. The caller has bounded `length`. */
   async bytes(length: number, options?: CallOptions, into?: Uint8Array): Promise<Uint8Array> {
     const first = await this.#some(length, options)
-    if (first.byteLength === length && into === undefined) return first
+    if (first.byteLength === length && into === undefined) {
+      if (length <= copiedBytes) return new Uint8Array(first)
+      this.#unshared = undefined
+      return first
+    }
     // Filled to the last byte below, so it need not be zeroed first.
     const whole = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length)
     whole.set(first)
@@ -91,11 +101,14 @@ export class FrameReader {
 
   async #fill(options?: CallOptions): Promise<boolean> {
     while (this.#chunk.byteLength === 0) {
+      if (this.#unshared !== undefined) this.#stream.discard?.(this.#unshared)
+      this.#unshared = undefined
       const next = await this.#stream.read(undefined, options)
       if (next === undefined) return false
       this.#received += next.byteLength
       noteExternalBytes(next.byteLength)
       this.#chunk = next
+      this.#unshared = next
     }
     return true
   }

@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest'
 import { parseDnsServer, parseNetworkName } from '../../src/base/network-name.ts'
 import { askServer } from '../../src/network/dns/exchange.ts'
 import { decodeAnswer, encodeQuery } from '../../src/network/dns/message.ts'
+import { freePort } from './dns-server.ts'
 
 const name = '_dnsaddr.net.test'
 // RFC 1035, 4.1: header, question, and the OPT record of RFC 6891 with 1232 bytes.
@@ -125,8 +126,8 @@ describe('DNS messages', () => {
 
   test('a liar that answers other questions is passed over; one that cuts off or floods over TCP is an error', async () => {
     const udp = createSocket('udp4')
-    await new Promise<void>(resolve => udp.bind(0, '127.0.0.1', resolve))
-    const { port } = udp.address()
+    const port = await freePort()
+    await new Promise<void>(resolve => udp.bind(port, '127.0.0.1', resolve))
     let flags = 0x8180
     udp.on('message', (query, { port, address }) => {
       const id = query.readUInt16BE(0)

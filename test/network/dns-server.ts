@@ -2,8 +2,10 @@
 // Only the process started here is ever ended.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
 import { accessSync, constants } from 'node:fs'
 import { mkdtemp, rm, utimes, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { askServer } from '../../src/network/dns/exchange.ts'
@@ -160,10 +162,23 @@ zone:
 const quoted = (text: string): string =>
   (text.match(/.{1,255}/gs) ?? ['']).map(part => `"${part.replace(/["\\;]/g, '\\$&')}"`).join(' ')
 
-async function freePort(): Promise<number> {
-  const socket = createSocket('udp4')
-  await new Promise<void>(resolve => socket.bind(0, '127.0.0.1', resolve))
-  const { port } = socket.address()
-  await new Promise<void>(resolve => socket.close(resolve))
-  return port
+/** Of loopback, free for UDP and for TCP. Another process may take it meanwhile: rare, and told by the server's log. */
+export async function freePort(): Promise<number> {
+  for (let attempt = 0; ; attempt++) {
+    const udp = createSocket('udp4')
+    const tcp = createServer()
+    try {
+      udp.bind(0, '127.0.0.1')
+      await once(udp, 'listening')
+      const { port } = udp.address()
+      tcp.listen(port, '127.0.0.1')
+      await once(tcp, 'listening')
+      return port
+    } catch (error) {
+      if (attempt === 20) throw error
+    } finally {
+      udp.close()
+      tcp.close()
+    }
+  }
 }

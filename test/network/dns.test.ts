@@ -43,6 +43,8 @@ const standing: readonly ZoneRecord[] = [
   dnsaddr('net', `/dnsaddr/second.${zone}/p2p/${peers[1]}`),
   dnsaddr('second', address(2, peers[1])),
   dnsaddr('second', address(3, peers[0])),
+  dnsaddr('second', `/dnsaddr/third.${zone}/p2p/${peers[0]}`),
+  dnsaddr('third', address(4, peers[1])),
   { name: '_catalog.net', txt: `catalog=v1 root=${root} later=thing` },
   { name: '_dnsaddr.alias', cname: `_dnsaddr.net.${zone}.` },
   { name: '_dnsaddr.loop', cname: `_dnsaddr.loop2.${zone}.` },

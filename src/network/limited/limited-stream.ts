@@ -69,6 +69,10 @@ export class LimitedStream implements ByteStream {
     }
   }
 
+  discard(chunk: Uint8Array): void {
+    this.#stream.discard?.(chunk)
+  }
+
   write(bytes: Uint8Array, options: CallOptions = {}): Promise<void> {
     const before = this.#writing
     // Pieces of two writes must not mix, so that one waits for the other.

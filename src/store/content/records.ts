@@ -7,8 +7,10 @@
 
 import { decodeCbor, encodeCbor } from '../../base/cbor.ts'
 import type { CidText } from '../../base/cid.ts'
+import { digestBytes } from '../../base/hash.ts'
 import type { KeyValue, KeyValueWrite } from '../../base/key-value.ts'
 import type { Layout } from './layout.ts'
+import { ShardFilter } from './shard-filter.ts'
 
 export interface RootRecord {
   readonly root: CidText
@@ -30,6 +32,9 @@ const stalePage = 2_000
 
 export class ContentRecords {
   readonly #store: KeyValue
+
+  /** Made when it is first asked for, and again when it is full. */
+  #filter: Promise<ShardFilter> | undefined
 
   constructor(store: KeyValue) {
     this.#store = store
@@ -55,6 +60,9 @@ export class ContentRecords {
     const hints = shardKeys(layout).map(([key, shard]) => putLocation(key, layout, shard))
     while (hints.length > maxBatch) await this.#store.batch(hints.splice(0, maxBatch))
     await this.#store.batch([...hints, putIndex(layout), putContent(layout, true)])
+    const filter = await this.#filter
+    for (const { hash } of layout.index.shards) filter?.add(hash)
+    if (filter?.full === true) this.#filter = undefined
   }
 
   /** Hints first: a root that loses them in a crash is still whole. Without a layout (damaged index) they stay and lead nowhere. */
@@ -111,6 +119,8 @@ export class ContentRecords {
   }
 
   async *locations(hash: Uint8Array): AsyncIterable<ShardLocation> {
+    this.#filter ??= this.#makeFilter()
+    if (!(await this.#filter).mayHave(hash)) return
     const prefix = `shard/${Buffer.from(hash).toString('hex')}/`
     // A few are enough: each is as good as the next unless its file is damaged.
     for await (const [key, value] of this.#store.entries({ prefix, limit: 8 })) {
@@ -119,6 +129,16 @@ export class ContentRecords {
       const [offset, length] = [Number(view.getBigUint64(0)), Number(view.getBigUint64(8))]
       yield { root: key.slice(prefix.length), offset, length }
     }
+  }
+
+  /** What is recorded while it is made is added by whoever records it. */
+  async #makeFilter(): Promise<ShardFilter> {
+    const hashes: Uint8Array[] = []
+    for await (const key of this.#store.keys({ prefix: 'shard/' }))
+      hashes.push(Buffer.from(key.slice('shard/'.length, 'shard/'.length + 2 * digestBytes), 'hex'))
+    const filter = new ShardFilter(hashes.length)
+    for (const hash of hashes) if (hash.byteLength === digestBytes) filter.add(hash)
+    return filter
   }
 
   forgetLocation(hash: Uint8Array, root: CidText): Promise<void> {
