@@ -6,7 +6,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 /** Well below what makes V8 begin a full collection (32 MiB and up). */
-const collectEveryBytes = 8 * 1024 * 1024
+const collectEveryBytes = 16 * 1024 * 1024
 
 let unfreed = 0
 let collect: ((options: { type: 'minor' }) => void) | undefined

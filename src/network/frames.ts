@@ -75,6 +75,8 @@ export class FrameReader {
     const first = await this.#some(length, options)
     if (first.byteLength === length && into === undefined) {
       if (length <= copiedBytes) return new Uint8Array(first)
+      // The collector has to free it, once nobody has a view of it.
+      noteExternalBytes(this.#unshared?.byteLength ?? 0)
       this.#unshared = undefined
       return first
     }
@@ -101,16 +103,24 @@ export class FrameReader {
 
   async #fill(options?: CallOptions): Promise<boolean> {
     while (this.#chunk.byteLength === 0) {
-      if (this.#unshared !== undefined) this.#stream.discard?.(this.#unshared)
-      this.#unshared = undefined
+      this.#drop()
       const next = await this.#stream.read(undefined, options)
       if (next === undefined) return false
       this.#received += next.byteLength
-      noteExternalBytes(next.byteLength)
       this.#chunk = next
       this.#unshared = next
     }
     return true
+  }
+
+  /** The piece that was read last has been used up. */
+  #drop(): void {
+    const piece = this.#unshared
+    this.#unshared = undefined
+    if (piece === undefined) return
+    this.#stream.discard?.(piece)
+    // Where the stream could not free it, the collector has to.
+    noteExternalBytes(piece.byteLength)
   }
 
   async #varint(options?: CallOptions): Promise<number | undefined> {

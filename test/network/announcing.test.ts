@@ -154,8 +154,9 @@ describe(`among ${size} real nodes, each key at its ${replication} nearest`, () 
       const item: Announcement = { kind: 'record', key: headKey('large-0') }
       expect((await holders(item, third.peer, everybody)).length).toBeLessThan(size / 2)
       expect(one).toBeGreaterThanOrEqual(40)
-      expect(costs[4000]?.lookups).toBeLessThan(size)
-      expect(costs[4000]?.cycle).toBeLessThan(size)
+      // Where ids happen to lie decides the number of regions; a hundred times as many keys do not.
+      expect(costs[4000]?.lookups).toBeLessThan(2 * size)
+      expect(costs[4000]?.cycle).toBeLessThan(2 * size)
       expect(costs[4000]?.cycle).toBeLessThanOrEqual(2 * (costs[40]?.cycle ?? 0))
       expect(costs[4000]?.streams).toBeLessThan(1000)
     },
