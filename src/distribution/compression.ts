@@ -4,6 +4,7 @@
 import { promisify } from 'node:util'
 import { zstdCompress as compressBytes, constants, zstdDecompress as decompressBytes } from 'node:zlib'
 import { LRUCache } from 'lru-cache'
+import PQueue from 'p-queue'
 import { CatalogError } from '../base/errors.ts'
 
 const zstdCompress = promisify(compressBytes)
@@ -38,6 +39,8 @@ interface Sampled {
 export class Compression {
   readonly #options: CompressionOptions
   readonly #samples = new LRUCache<string, Sampled>({ max: 2000 })
+  /** Each takes a megabyte, and a thread that file reads wait for. */
+  readonly #atOnce = new PQueue({ concurrency: 2 })
 
   constructor(options = defaultCompressionOptions) {
     this.#options = options
@@ -56,7 +59,10 @@ export class Compression {
     if (mode === 'never' || linkBytesPerSecond > fastestUsefulLink) return false
     let sampled = this.#samples.get(root)
     if (sampled === undefined) {
-      sampled = await this.#measure(await sample())
+      const shards = await sample()
+      // Nothing of it is here yet that could be looked at.
+      if (shards.length === 0) return false
+      sampled = await this.#measure(shards)
       this.#samples.set(root, sampled)
     }
     return sampled.shrinks && linkBytesPerSecond <= sampled.bytesPerSecond * slowLink
@@ -76,15 +82,19 @@ export class Compression {
   /** A zstd frame, or the shard itself where that is not smaller. Off the event loop. */
   async compress(shard: Uint8Array): Promise<Uint8Array> {
     const params = { [constants.ZSTD_c_compressionLevel]: this.#options.level }
-    const frame = await zstdCompress(shard, { params })
+    const frame = await this.#atOnce.add(() => zstdCompress(shard, { params }))
     return frame.byteLength < shard.byteLength ? frame : shard
   }
 }
 
+/** 8 MiB: a frame that says it needs more memory than any shard has bytes is a lie. */
+const maxWindowLog = 23
+
 /** The shard in a frame that a peer sent: exactly `length` bytes, or an error before more are made. */
 export async function decompress(frame: Uint8Array, length: number, peer: string): Promise<Uint8Array> {
   try {
-    const bytes = await zstdDecompress(frame, { maxOutputLength: length })
+    const params = { [constants.ZSTD_d_windowLogMax]: maxWindowLog }
+    const bytes = await zstdDecompress(frame, { maxOutputLength: length, params })
     if (bytes.byteLength === length) return bytes
   } catch {
     // Said below: a bad frame and a wrong length are the same lie.
@@ -102,7 +112,8 @@ const minMeasuredBytes = 64 * 1024
 
 /** How fast bytes come from a peer while something is asked of it. Times are any clock's milliseconds. */
 export class LinkMeter {
-  #since: number | undefined
+  #asking = 0
+  #since = 0
   #bytes = 0
   #ms = 0
   #rate: number | undefined
@@ -114,11 +125,11 @@ export class LinkMeter {
 
   /** Something is asked from now on. */
   begin(now: number): void {
-    this.#since ??= now
+    if (this.#asking++ === 0) this.#since = now
   }
 
   received(bytes: number, now: number): void {
-    if (this.#since === undefined) return
+    if (this.#asking === 0) return
     this.#bytes += bytes
     this.#ms += now - this.#since
     this.#since = now
@@ -129,8 +140,8 @@ export class LinkMeter {
     this.#ms = 0
   }
 
-  /** Nothing is asked any more. */
+  /** It was answered; call it as often as `begin`. */
   end(): void {
-    this.#since = undefined
+    this.#asking -= 1
   }
 }

@@ -84,7 +84,8 @@ export class ContentFetcher {
    * @throws CatalogError `no-providers`, `no-space`, `storage-failed`, `bad-record` (index refused), or the signal's reason
    */
   async fetch(root: string, options: FetchOptions = {}): Promise<FetchReport> {
-    return (await this.#job(root, options)).join(options)
+    const { joined } = await this.#enter(root, options)
+    return joined
   }
 
   /** The index of a content, from whoever has it. What comes beside it is kept. */
@@ -121,16 +122,25 @@ export class ContentFetcher {
 
   /** Takes part in a fetch without waiting for its end. */
   async #join(root: string, options: FetchOptions) {
-    const job = await this.#job(root, options)
     const leaving = new AbortController()
     const signals = options.signal === undefined ? [leaving.signal] : [leaving.signal, options.signal]
-    const joined = job.join({ ...options, signal: AbortSignal.any(signals) })
-    joined.catch(() => undefined)
+    const { job, joined } = await this.#enter(root, { ...options, signal: AbortSignal.any(signals) })
     const leave = async () => {
       leaving.abort(new CatalogError('cancelled', 'What was asked of the fetch is here.'))
       await joined.catch(() => undefined)
     }
     return { job, joined, leave }
+  }
+
+  /** Finds or makes the fetch and joins it, in one turn: it cannot end in between. */
+  async #enter(root: string, options: FetchOptions) {
+    for (;;) {
+      const job = await this.#job(root, options)
+      if (job.ending) continue
+      const joined = job.join(options)
+      joined.catch(() => undefined)
+      return { job, joined }
+    }
   }
 
   /** The running fetch of a root, or a new one, which begins when somebody joins. */

@@ -21,6 +21,9 @@ interface Run {
   readonly end: number
 }
 
+/** In one batch: a content may have shards of a byte each. */
+const maxShards = 1024
+
 export class ShardPool {
   readonly #lengths: readonly number[]
   /** 1 for a shard that nobody has and nobody is fetching. */
@@ -30,6 +33,10 @@ export class ShardPool {
   readonly #taken = new Map<number, { readonly lanes: Set<Lane>; readonly since: number }>()
   /** Where each peer goes on. */
   readonly #places = new Map<string, number>()
+  /** Grows when a shard becomes free. */
+  #freed = 0
+  /** What was looked through in vain, by peer. */
+  readonly #futile = new Map<string, { readonly freed: number; readonly has: (shard: number) => boolean }>()
   /** Somebody is waiting for these. */
   readonly #urgent = new Set<Run>()
 
@@ -64,12 +71,19 @@ export class ShardPool {
     overdue = now,
   ): Batch | undefined {
     const wanted = (shard: number) => this.#free[shard] === 1 && has(shard)
-    const first = this.#freeCount === 0 ? undefined : this.#next(lane.peer, wanted)
-    if (first === undefined) return this.#steal(lane, has, overdue)
+    const urgent = this.#urgentFirst(wanted)
+    // Who waits for a shard waits for that one, whatever else there is to do.
+    const late =
+      urgent === undefined && this.#urgent.size > 0
+        ? this.#steal(lane, has, overdue, shard => this.#isUrgent(shard))
+        : undefined
+    if (late !== undefined) return late
+    const first = urgent ?? this.#next(lane.peer, has, wanted)
+    if (first === undefined) return this.#steal(lane, has, overdue, () => true)
     const lengths: number[] = []
     let bytes = 0
     let shard = first
-    for (; shard < this.#free.length && wanted(shard); shard++) {
+    for (; shard < this.#free.length && lengths.length < maxShards && wanted(shard); shard++) {
       const length = this.#lengths[shard] as number
       if (lengths.length > 0 && bytes + length > maxBytes) break
       lengths.push(length)
@@ -81,13 +95,31 @@ export class ShardPool {
     return { first, lengths }
   }
 
-  #next(peer: string, wanted: (shard: number) => boolean): number | undefined {
+  #urgentFirst(wanted: (shard: number) => boolean): number | undefined {
     for (const { first, end } of this.#urgent) {
       const shard = find(first, end, wanted)
       if (shard !== undefined) return shard
     }
+    return undefined
+  }
+
+  #isUrgent(shard: number): boolean {
+    for (const { first, end } of this.#urgent) if (shard >= first && shard < end) return true
+    return false
+  }
+
+  #next(
+    peer: string,
+    has: (shard: number) => boolean,
+    wanted: (shard: number) => boolean,
+  ): number | undefined {
+    const futile = this.#futile.get(peer)
+    if (this.#freeCount === 0 || (futile?.freed === this.#freed && futile.has === has)) return undefined
     const place = this.#places.get(peer) ?? this.#newPlace()
-    return find(place, this.#free.length, wanted) ?? find(0, place, wanted)
+    const found = find(place, this.#free.length, wanted) ?? find(0, place, wanted)
+    // Nothing that it has is free: looking again is of no use before something is freed, or it has more.
+    if (found === undefined) this.#futile.set(peer, { freed: this.#freed, has })
+    return found
   }
 
   /**
@@ -111,9 +143,15 @@ export class ShardPool {
   }
 
   // At most two lanes on one shard: the price of finishing early is bounded by what is in flight.
-  #steal(lane: Lane, has: (shard: number) => boolean, overdue: number): Batch | undefined {
+  #steal(
+    lane: Lane,
+    has: (shard: number) => boolean,
+    overdue: number,
+    may: (shard: number) => boolean,
+  ): Batch | undefined {
     for (const [shard, { lanes, since }] of this.#taken) {
       if (since > overdue) return undefined
+      if (!may(shard)) continue
       if (
         lanes.size > 1 ||
         !has(shard) ||
@@ -144,6 +182,7 @@ export class ShardPool {
     if (this.#free[shard] === 1) return
     this.#free[shard] = 1
     this.#freeCount += 1
+    this.#freed += 1
   }
 
   #clearFree(shard: number): boolean {

@@ -260,6 +260,9 @@ const stalled = (peer: string, reason: string) =>
  * Watches the bytes of one answer and calls back when none come, or too few. Only time spent waiting for the
  * peer counts: our own disk may be slow, or our limits low, without the provider being blamed.
  */
+/** Of the whole process. */
+let waitingLanes = 0
+
 class StallWatch {
   readonly #timer: NodeJS.Timeout
   #waiting = false
@@ -282,7 +285,9 @@ class StallWatch {
       } else if (now - lastChange >= options.stallMs) onStall(`sent nothing for ${options.stallMs / 1000} s`)
       if (now - windowStart < options.crawlWindowMs) return
       const rate = ((last - windowBytes) * 1000) / (now - windowStart)
-      if (rate < options.crawlBytesPerSecond) onStall(`sent only ${Math.round(rate)} bytes a second`)
+      // Many lanes that wait at once may share one slow link, and it may be ours.
+      if (rate < options.crawlBytesPerSecond / Math.max(1, waitingLanes))
+        onStall(`sent only ${Math.round(rate)} bytes a second`)
       windowStart = now
       windowBytes = last
     }, Math.min(options.stallMs, options.crawlWindowMs) / 4)
@@ -290,10 +295,12 @@ class StallWatch {
 
   async during<T>(reading: Promise<T>): Promise<T> {
     this.#waiting = true
+    waitingLanes += 1
     try {
       return await reading
     } finally {
       this.#waiting = false
+      waitingLanes -= 1
     }
   }
 

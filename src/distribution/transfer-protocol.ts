@@ -8,7 +8,7 @@
 //   { id, op: 'index', root, offset, length }   bytes of the content index; length at most 1 MiB
 //   { id, op: 'small', root, max }              the whole stream, if it has at most `max` bytes; max at most 1 MiB
 //   { id, op: 'shards', root, first, count, zstd }
-//                                               shards [first, first + count), at most 4 MiB of them; `zstd` (or absent)
+//                                               shards [first, first + count), at most 1024 and 4 MiB of them; `zstd` (or absent)
 //                                               is the bytes a second that the client gets from this server: they may
 //                                               come compressed where the server does that faster
 // Answers   a frame { id, code: 'ok', length, … } followed by `length` raw bytes, or { id, code } with a code
@@ -35,6 +35,9 @@ export const transferLimits = {
   maxIndexPieceBytes: 1024 * 1024,
   maxSmallBytes: 1024 * 1024,
   maxShardsBytes: 4 * 1024 * 1024,
+  maxShards: 1024,
+  /** More are not compressed: their lengths would not fit into a header. */
+  maxCompressedShards: 128,
   maxOutstandingBytes: 4 * 1024 * 1024,
   idleMs: 120_000,
 } as const

@@ -19,7 +19,7 @@ export interface TransferServerOptions {
 export const defaultTransferServerOptions: TransferServerOptions = {
   // A fetch opens a few streams per provider, and a peer may run several fetches.
   maxStreamsPerPeer: 24,
-  // Each stream holds at most three shards in memory, one sent and two read ahead: 192 MiB at the common length.
+  // Each stream holds at most three runs of half a MiB in memory, one sent and two read ahead: 384 MiB at the very worst.
   maxStreams: 256,
   compression: defaultCompressionOptions,
 }
@@ -53,8 +53,10 @@ export class TransferServer {
         if (done === true) break
         next = pieces.next()
         next.catch(() => undefined)
-        idle.refresh()
-        if (value.byteLength > 0) await stream.write(value, { signal })
+        for (let at = 0; at < value.byteLength; at += sliceBytes) {
+          idle.refresh()
+          await stream.write(value.subarray(at, at + sliceBytes), { signal })
+        }
         idle.refresh()
       }
       await stream.close()
@@ -145,7 +147,7 @@ export class TransferServer {
     const linkBytesPerSecond = request['zstd'] === undefined ? undefined : naturalField(request, 'zstd')
     const [available, index] = await Promise.all([this.#store.available(root), this.#store.index(root)])
     if (available === undefined || index === undefined) return 'not-found'
-    if (count < 1 || first + count > index.shards.length) return 'invalid'
+    if (count < 1 || count > transferLimits.maxShards || first + count > index.shards.length) return 'invalid'
     let length = 0
     for (let shard = first; shard < first + count; shard++) {
       length += index.shards[shard]?.length as number
@@ -167,7 +169,8 @@ export class TransferServer {
       this.#log.error({ root, first, error: String(error) }, 'a stored shard cannot be served')
       return encodeFrame({ id, code: 'failed' })
     }
-    if (await this.#paysToCompress(root, range))
+    // A peer may ask for shards of a few bytes each: no answer costs more than its bytes.
+    if (range.count <= transferLimits.maxCompressedShards && (await this.#paysToCompress(root, range)))
       return yield* await this.#compressed(id, root, range).catch(error => [refused(error)])
     const offset = shardOffsets(index.shards)[first] as number
     const chunks = this.#store.read(root, offset, length, { signal })[Symbol.asyncIterator]()
@@ -189,26 +192,29 @@ export class TransferServer {
       const places = Array.from({ length: sampledShards }, (_, i) =>
         Math.floor(((i + 0.5) * index.shards.length) / sampledShards),
       )
-      const shards = await Promise.all([...new Set(places)].map(shard => this.#store.readShard(root, shard)))
+      // One that is damaged, or not here yet, says nothing of the others.
+      const read = (shard: number) => this.#store.readShard(root, shard).catch(() => undefined)
+      const shards = await Promise.all([...new Set(places)].map(read))
       return shards.filter(shard => shard !== undefined)
     })
   }
 
   /** The whole answer at once: its header says how long each compressed shard is. */
   async #compressed(id: number, root: string, { first, count }: Range): Promise<Uint8Array[]> {
-    const frames = await Promise.all(
-      Array.from({ length: count }, async (_, place) => {
-        const shard = await this.#store.readShard(root, first + place)
-        if (shard === undefined)
-          throw new CatalogError('not-found', `Shard ${first + place} of ${root} has gone.`)
-        return this.#compression.compress(shard)
-      }),
-    )
+    const frames: Uint8Array[] = []
+    for (let shard = first; shard < first + count; shard++) {
+      const bytes = await this.#store.readShard(root, shard)
+      if (bytes === undefined) throw new CatalogError('not-found', `Shard ${shard} of ${root} has gone.`)
+      frames.push(await this.#compression.compress(bytes))
+    }
     const zstd = frames.map(frame => frame.byteLength)
     const length = zstd.reduce((sum, bytes) => sum + bytes, 0)
     return [encodeFrame({ id, code: 'ok', length, zstd }), ...frames]
   }
 }
+
+/** What a peer has to take before it counts as gone: at the slowest rate that counts as service, a minute's worth. */
+const sliceBytes = 256 * 1024
 
 /** From all over a content: what shrinks at its beginning may not further on. */
 const sampledShards = 4

@@ -5,7 +5,7 @@
 const fullBytes = 1024 * 1024
 /** Smaller pieces are copied together: a peer that sends single bytes must not cost an object for each. */
 const smallBytes = 2048
-const packBytes = 32 * 1024
+const packBytes = 4 * 1024
 
 interface Source {
   pause(): void

@@ -1,10 +1,12 @@
 import { zstdCompressSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
+import { CatalogError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { Compression, decompress, LinkMeter } from '../../src/distribution/compression.ts'
 import { defaultLaneOptions, TransferLane } from '../../src/distribution/transfer-lane.ts'
+import { transferProtocol } from '../../src/distribution/transfer-protocol.ts'
 import { TransferServer } from '../../src/distribution/transfer-server.ts'
-import { encodeFrame } from '../../src/network/frames.ts'
+import { encodeFrame, FrameReader } from '../../src/network/frames.ts'
 import { MemoryNetwork } from '../../src/network/memory-host.ts'
 import { MemoryContentStore } from '../../src/store/memory-content-store.ts'
 import { pseudoRandom, publish, sampleOf } from '../store/sample-content.ts'
@@ -22,13 +24,18 @@ const text = cut(Buffer.alloc(16 * shardBytes, 'each line of this text is much l
 const noise = cut(pseudoRandom(3, 16 * shardBytes))
 const slow = 1_000_000
 
-async function serve(content: typeof text) {
+async function serving(content: typeof text) {
   const network = new MemoryNetwork()
   const host = network.createHost()
   const store = new MemoryContentStore()
   await publish(store, content)
   new TransferServer({ host, store, log: silentLog })
-  const lane = await TransferLane.open(network.createHost(), host.peer, defaultLaneOptions, {})
+  return { network, peer: host.peer }
+}
+
+async function serve(content: typeof text) {
+  const { network, peer } = await serving(content)
+  const lane = await TransferLane.open(network.createHost(), peer, defaultLaneOptions, {})
   const fetch = async (linkBytesPerSecond?: number) => {
     const before = lane.received
     const got: Uint8Array[] = []
@@ -60,6 +67,45 @@ describe('compression on the wire', () => {
     const wire = await fetch(slow)
     expect(wire).toBeGreaterThan(1)
     expect(wire).toBeLessThan(1.001)
+  })
+
+  it('serves what is sound of a content with a damaged shard, whatever the sample meets', async () => {
+    const network = new MemoryNetwork()
+    const host = network.createHost()
+    class Damaged extends MemoryContentStore {
+      override async readShard(root: string, shard: number) {
+        if (shard === 6) throw new CatalogError('corrupt-content', 'damaged')
+        return super.readShard(root, shard)
+      }
+    }
+    const store = new Damaged()
+    await publish(store, text)
+    new TransferServer({ host, store, log: silentLog })
+    const lane = await TransferLane.open(network.createHost(), host.peer, defaultLaneOptions, {})
+    let came = 0
+    const take = async (_: number, bytes: Uint8Array) => {
+      came += bytes.byteLength
+    }
+    await lane.shards(text.root, 0, [shardBytes, shardBytes], take, { linkBytesPerSecond: slow })
+    expect(came).toBe(2 * shardBytes)
+  })
+
+  it('never compresses an answer of very many shards: a question of a few bytes costs no more', async () => {
+    const tiny = sampleOf(
+      text.bytes.subarray(0, 5000),
+      Array.from({ length: 5000 }, (_, i) => text.bytes.subarray(i, i + 1)),
+    )
+    const { network, peer } = await serving(tiny)
+    const stream = await network.createHost().open(peer, transferProtocol)
+    const reader = new FrameReader(stream)
+    const ask = async (count: number) => {
+      await stream.write(encodeFrame({ id: 0, op: 'shards', root: tiny.root, first: 0, count, zstd: 1 }))
+      const header = await reader.message(1024)
+      if (header?.['code'] === 'ok') await reader.bytes(header['length'] as number)
+      return [header?.['code'], header?.['length'], header?.['zstd']]
+    }
+    expect(await ask(1024)).toEqual(['ok', 1024, undefined])
+    expect(await ask(1025)).toEqual(['invalid', undefined, undefined])
   })
 
   it('samples all over a content: noise behind a text is not taken for text, and only once', async () => {

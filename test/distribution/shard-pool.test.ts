@@ -126,3 +126,28 @@ describe('the pool of shards', () => {
     expect(firsts).toEqual([0, 50, 25, 75])
   })
 })
+
+describe('a shard that somebody waits for', () => {
+  it('is asked of another peer once it is overdue, though there is other work', () => {
+    const pool = new ShardPool(Array(100).fill(1), Array(100).keys())
+    pool.hurry(0, 1)
+    expect(pool.take({ peer: 'slow' }, everything, 1, 0, -1)).toEqual({ first: 0, lengths: [1] })
+    expect(pool.take({ peer: 'good' }, everything, 1, 10, -1)?.first).not.toBe(0)
+    expect(pool.take({ peer: 'good' }, everything, 1, 1000, 500)).toEqual({ first: 0, lengths: [1] })
+  })
+
+  it('is not looked for in vain again and again, and found when it is given back', () => {
+    const pool = new ShardPool([1, 1], [0, 1])
+    const lane = { peer: 'a' }
+    expect(pool.take(lane, everything, 1)).toEqual({ first: 0, lengths: [1] })
+    const onlyFirst = (shard: number) => shard === 0
+    expect(pool.take({ peer: 'b' }, onlyFirst, 1, 0, -1)).toBeUndefined()
+    pool.release(lane)
+    expect(pool.take({ peer: 'b' }, onlyFirst, 1, 0, -1)).toEqual({ first: 0, lengths: [1] })
+  })
+
+  it('a batch never has more than 1024 shards, however small they are', () => {
+    const pool = new ShardPool(Array(5000).fill(1), Array(5000).keys())
+    expect(pool.take({ peer: 'a' }, everything, 1_000_000)?.lengths.length).toBe(1024)
+  })
+})

@@ -74,6 +74,15 @@ describe('reading a content before all of it is here', () => {
     expect(await reading.catch(error => error === signal.reason)).toBe(true)
   })
 
+  it('a signal that fires while the fetch is being entered ends it too', async () => {
+    const network = new MemoryNetwork()
+    const silent = hostile(network, () => never())
+    const { fetcher } = fetching(network, () => [silent.peer], { patienceMs: 60_000 })
+    const abort = new AbortController()
+    queueMicrotask(() => abort.abort(new Error('enough')))
+    await expect(fetcher.fetch(content.root, { signal: abort.signal })).rejects.toThrow('enough')
+  })
+
   it('the index alone can be had', async () => {
     const network = new MemoryNetwork()
     const alice = provider(network)

@@ -2,14 +2,26 @@
 
 import { isUtf8 } from 'node:buffer'
 import { once } from 'node:events'
+import { CatalogError } from '../../base/errors.ts'
 import type { Run } from '../command.ts'
+
+const maxJsonBytes = 16 * 1024 * 1024
 
 export const run: Run = async ({ client, signal, operands, json, print }) => {
   const [ref, path] = operands as [string, string]
   const chunks: Uint8Array[] = []
+  let size = 0
   for await (const chunk of client.file(ref, path, { signal })) {
-    if (json) chunks.push(chunk)
-    else if (!process.stdout.write(chunk)) await once(process.stdout, 'drain', { signal })
+    if (json) {
+      chunks.push(chunk)
+      size += chunk.byteLength
+      if (size > maxJsonBytes)
+        throw new CatalogError(
+          'invalid-request',
+          `${path} has more than ${maxJsonBytes} bytes, too many for one JSON object. Leave out --json.`,
+          { ref, path },
+        )
+    } else if (!process.stdout.write(chunk)) await once(process.stdout, 'drain', { signal })
   }
   if (!json) return 0
   const bytes = Buffer.concat(chunks)

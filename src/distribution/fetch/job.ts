@@ -89,6 +89,7 @@ export class FetchJob {
     for (const hint of hints) this.#hints.add(hint)
     const leave = () => caller.refuse(signal?.reason)
     signal?.addEventListener('abort', leave, { once: true })
+    if (signal?.aborted === true) leave()
     const index = this.#incoming.opened?.partial.index
     if (index !== undefined) this.#refuseOtherSizes(index)
     this.#incoming.changes.tell()
@@ -161,7 +162,8 @@ export class FetchJob {
 
   /** Goes on with what an earlier fetch left here, without asking anybody for the index. */
   async #resume(): Promise<void> {
-    const bytes = await this.#deps.store.indexBytes(this.#root)
+    // A damaged one is asked for anew.
+    const bytes = await this.#deps.store.indexBytes(this.#root).catch(() => undefined)
     if (bytes !== undefined) await this.#incoming.open(decodeContentIndex(bytes, this.#root), bytes)
   }
 
@@ -277,7 +279,11 @@ export class FetchJob {
       // Candidates are guesses: one that does not have the content has done nothing wrong.
       if (this.#over || isCatalogError(error, 'not-found')) return
       const message = error instanceof Error ? error.message : String(error)
-      if (!isCatalogError(error, 'cancelled')) this.#deps.scores.failed(work.peer)
+      if (!isCatalogError(error, 'cancelled')) {
+        this.#deps.scores.failed(work.peer)
+        // It may have been a moment's trouble: the next search, some seconds on, may ask it again.
+        this.#seen.delete(work.peer)
+      }
       if (this.#failures.length < 8 && !this.#failures.includes(message)) this.#failures.push(message)
       this.#deps.log.info({ root: this.#root, peer: work.peer, error: message }, 'a provider was left')
     }

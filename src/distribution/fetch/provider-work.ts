@@ -56,8 +56,6 @@ export class ProviderWork {
   readonly #lanes = new Set<TransferLane>()
   readonly #ending = new AbortController()
   readonly #since = performance.now()
-  /** Questions in flight, over all lanes. */
-  #asking = 0
 
   constructor(peer: string, deps: ProviderWorkDeps, options: ProviderWorkOptions) {
     this.peer = peer
@@ -184,17 +182,19 @@ export class ProviderWork {
     const { pool } = job.opened
     const flying = new Set<Promise<void>>()
     let counted = lane.received
+    const count = () => {
+      link.received(lane.received - counted, performance.now())
+      counted = lane.received
+    }
     let busyAt = performance.now()
     let failure: { error: unknown } | undefined
     const fly = (batch: Batch, now: number) => {
-      const flight = this.#fly(lane, batch, job, now)
+      const flight = this.#fly(lane, batch, job, now, count)
         .catch((error: unknown) => {
           failure ??= { error }
         })
         .finally(() => {
           flying.delete(flight)
-          link.received(lane.received - counted, performance.now())
-          counted = lane.received
           incoming.changes.tell()
         })
       flying.add(flight)
@@ -208,7 +208,6 @@ export class ProviderWork {
         const batch = room > 0 ? pool.take(lane, job.available.has, room, now, overdue) : undefined
         if (batch !== undefined) {
           busyAt = now
-          link.begin(now)
           fly(batch, now)
         }
         // Either the window is full, or there is nothing for this lane until another gives up a shard.
@@ -238,19 +237,25 @@ export class ProviderWork {
   }
 
   /** One question, from asking to stored. */
-  async #fly(lane: TransferLane, batch: Batch, { opened, window }: Job, askedAt: number): Promise<void> {
+  async #fly(
+    lane: TransferLane,
+    batch: Batch,
+    { opened, window }: Job,
+    askedAt: number,
+    count: () => void,
+  ): Promise<void> {
     const { incoming, link } = this.#deps
     const bytes = sum(batch.lengths)
     window.asked(bytes)
-    this.#asking += 1
+    link.begin(askedAt)
     try {
       await this.#transfer(lane, batch, opened.partial)
       incoming.answered(performance.now() - askedAt)
       window.earn()
     } finally {
       window.settled(bytes)
-      this.#asking -= 1
-      if (this.#asking === 0) link.end()
+      count()
+      link.end()
     }
   }
 

@@ -35,6 +35,7 @@ export class HeldRoots {
   readonly #layouts = new Cache<Layout>({ bytesOf: bytesOfLayout }, { maxBytes: layoutCacheBytes })
   #largeLayout: Layout | undefined
 
+  readonly #decoding = new Map<CidText, Promise<Layout | undefined>>()
   readonly #files = new SharedFiles(root => this.openFile(root))
 
   constructor(disk: PayloadDisk, records: ContentRecords) {
@@ -121,9 +122,19 @@ export class HeldRoots {
     }
   }
 
+  /** One decoding serves all who ask meanwhile: a large index takes hundreds of milliseconds. */
   async layout(root: CidText): Promise<Layout | undefined> {
     const cached = this.#largeLayout?.root === root ? this.#largeLayout : this.#layouts.get(root)
     if (cached !== undefined) return cached
+    let decoding = this.#decoding.get(root)
+    if (decoding === undefined) {
+      decoding = this.#decode(root).finally(() => this.#decoding.delete(root))
+      this.#decoding.set(root, decoding)
+    }
+    return decoding
+  }
+
+  async #decode(root: CidText): Promise<Layout | undefined> {
     const bytes = await this.#records.indexBytes(root)
     if (bytes === undefined || !this.#roots.has(root)) return undefined
     const layout = new Layout(root, bytes)

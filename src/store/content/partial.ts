@@ -179,9 +179,9 @@ export class FilePartial implements PartialContent {
   async copyLocal(options: CallOptions = {}): Promise<number> {
     this.#requireOpen()
     let saved = 0
-    const waiting = this.missing()
+    const waiting = this.missing().values()
     const copy = async () => {
-      for (let shard = waiting.shift(); shard !== undefined; shard = waiting.shift()) {
+      for (const shard of waiting) {
         options.signal?.throwIfAborted()
         if (this.has(shard)) continue
         const bytes = await this.#owner.findCopy(this.#layout.hash(shard), this.#layout.length(shard))

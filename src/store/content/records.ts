@@ -60,7 +60,7 @@ export class ContentRecords {
     const hints = shardKeys(layout).map(([key, shard]) => putLocation(key, layout, shard))
     while (hints.length > maxBatch) await this.#store.batch(hints.splice(0, maxBatch))
     await this.#store.batch([...hints, putIndex(layout), putContent(layout, true)])
-    const filter = await this.#filter
+    const filter = await this.#filter?.catch(() => undefined)
     for (const { hash } of layout.index.shards) filter?.add(hash)
     if (filter?.full === true) this.#filter = undefined
   }
@@ -119,7 +119,10 @@ export class ContentRecords {
   }
 
   async *locations(hash: Uint8Array): AsyncIterable<ShardLocation> {
-    this.#filter ??= this.#makeFilter()
+    this.#filter ??= this.#makeFilter().catch(error => {
+      this.#filter = undefined
+      throw error
+    })
     if (!(await this.#filter).mayHave(hash)) return
     const prefix = `shard/${Buffer.from(hash).toString('hex')}/`
     // A few are enough: each is as good as the next unless its file is damaged.
