@@ -13,7 +13,8 @@ import type { FetchResult, Progress, PublishResult } from '../src/control/api.ts
 import { ControlClient } from '../src/control/client.ts'
 import { Namespace } from './namespace.ts'
 
-const program = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
+/** As users start it; it becomes the daemon, under the same process id. */
+const program = fileURLToPath(new URL('../scripts/catalog', import.meta.url))
 const run = promisify(execFile)
 
 /** What takes long to get is kept between runs: other systems' programs, packages from registries. */
@@ -59,7 +60,7 @@ export class BenchNode {
   async start(bootstrap: readonly BenchNode[] = this.#options.bootstrap ?? []): Promise<void> {
     const joins = bootstrap.flatMap(other => ['--bootstrap', other.address])
     const args = ['daemon', '--home', this.home, '--log-level', 'error', '--listen', this.#listen, ...joins]
-    const child = this.#laboratory.spawn(process.execPath, [program, ...args], this.#options.namespace)
+    const child = this.#laboratory.spawn(program, args, this.#options.namespace)
     this.#child = child
     const ready = JSON.parse(await firstLine(child, `the daemon in ${this.home}`)) as {
       peerId: string
@@ -145,7 +146,7 @@ export class Laboratory {
   /** A node with a new home that runs. */
   async node(name: string, options: NodeOptions = {}): Promise<BenchNode> {
     const home = this.path(name)
-    await run(process.execPath, [program, 'init', '--home', home])
+    await run(program, ['init', '--home', home])
     const node = new BenchNode(this, home, options)
     await node.start()
     return node
