@@ -35,5 +35,7 @@ export function summary({ copies, factor, peers, refusals }: ReplicasView): stri
     copies < factor ? `${copies} of ${plural(factor, 'copy', 'copies')}` : plural(copies, 'copy', 'copies')
   if (copies >= factor) return copies > factor ? `${head}, ${factor} wanted` : head
   if (peers.some(({ state }) => state === 'coming')) return `${head}; more are coming`
-  return refusals.length === 0 ? `${head}; there is no other node` : `${head}; no other node takes one`
+  return refusals.length === 0
+    ? `${head}; no other node could be asked yet`
+    : `${head}; no other node takes one`
 }
