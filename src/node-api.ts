@@ -1,7 +1,9 @@
 // What the control socket can ask of a node: each call of control/api.ts as one or two flows, and the views that
 // people and programs see. It owns no state but what is being looked at.
+
 import { isAbsolute, join } from 'node:path'
 import type { ContentStore } from './assets/content-store.ts'
+import { withTimeout } from './base/deadline.ts'
 import { CatalogError, isCatalogError, toCatalogError } from './base/errors.ts'
 import type { CallOptions } from './base/lifecycle.ts'
 import type {
@@ -183,8 +185,7 @@ async function show(
   const { statement, signatures } = release
   const summary = await deps.catalogue.summary(release.id)
   const head = await deps.catalogue.head(statement.publisher, statement.name)
-  const patience = AbortSignal.timeout(holdersMs)
-  const signal = options.signal === undefined ? patience : AbortSignal.any([options.signal, patience])
+  const signal = withTimeout(options.signal, holdersMs)
   const state = await deps.store.state(statement.root)
   const here = state === undefined ? [] : [{ peer: deps.host.peer, complete: state === 'complete' }]
   return {

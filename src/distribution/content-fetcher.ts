@@ -1,8 +1,10 @@
 // Fetching one content root from however many providers there are: index first, then shards, each verified
 // before it is written. Providers that lie, stall or fail are left; the fetch goes on with the others and with
 // whoever is found meanwhile. What is here already, from an interrupted fetch or another version, is not asked for.
+
 import type { ContentIndex } from '../assets/content-index.ts'
 import type { ContentStore } from '../assets/content-store.ts'
+import { eitherSignal } from '../base/deadline.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
@@ -123,8 +125,8 @@ export class ContentFetcher {
   /** Takes part in a fetch without waiting for its end. */
   async #join(root: string, options: FetchOptions) {
     const leaving = new AbortController()
-    const signals = options.signal === undefined ? [leaving.signal] : [leaving.signal, options.signal]
-    const { job, joined } = await this.#enter(root, { ...options, signal: AbortSignal.any(signals) })
+    const signal = eitherSignal(options.signal, leaving.signal)
+    const { job, joined } = await this.#enter(root, { ...options, signal })
     const leave = async () => {
       leaving.abort(new CatalogError('cancelled', 'What was asked of the fetch is here.'))
       await joined.catch(() => undefined)

@@ -1,6 +1,7 @@
 // Copies that stay: every content that is kept here by promise is known with its factor and its other holders, and
 // whoever of the holders ranks first sees to it that there are enough whole copies. What the rest of the node sees of
 // it; the parts are in replication/, what nodes say to each other and what is believed in replication-protocol.ts.
+import { withTimeout } from '../base/deadline.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions, Service } from '../base/lifecycle.ts'
 import { type DrainOptions, type DrainState, untilHandedOver } from './replication/drain.ts'
@@ -152,10 +153,8 @@ export class Replication implements Service {
     this.#schedule.forget(root)
     this.#below.delete(root)
     this.#letGoAt.delete(root)
-    if (obligations.has(root)) {
-      const patience = AbortSignal.timeout(this.#options.askMs)
-      await tender.leave(root, { signal: AbortSignal.any([patience, this.#stopping.signal]) })
-    }
+    if (obligations.has(root))
+      await tender.leave(root, { signal: withTimeout(this.#stopping.signal, this.#options.askMs) })
     await obligations.forget(root)
   }
 

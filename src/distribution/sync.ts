@@ -15,9 +15,11 @@
 // Errors    a malformed message ends the stream. A record that was refused for what it is is not asked for again for
 //           an hour; one that this node could not take just now ends the session and is found again by the next.
 // Non-goals order, agreement, completeness: a peer may hide records; another will show them.
+
 import { LRUCache } from 'lru-cache'
 import { recordLimits } from '../assets/release.ts'
 import { cidOf, cidOfDigest, digestOfCid } from '../base/cid.ts'
+import { withTimeout } from '../base/deadline.ts'
 import { CatalogError, type ErrorCode } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
@@ -313,9 +315,8 @@ export class Sync {
     { signal }: CallOptions,
     use: (stream: ByteStream, reader: FrameReader, alive: () => void) => Promise<void>,
   ): Promise<void> {
-    const patience = AbortSignal.timeout(syncLimits.answerMs)
     const stream = await this.#deps.host.open(peer, syncProtocol, {
-      signal: signal === undefined ? patience : AbortSignal.any([patience, signal]),
+      signal: withTimeout(signal, syncLimits.answerMs),
     })
     const silent = setTimeout(() => stream.abort(notInTime(peer)), syncLimits.answerMs)
     const leave = () => stream.abort(signal?.reason as Error)

@@ -1,6 +1,8 @@
 // The requesting side of delegation (delegation-protocol.ts): hands executions to other nodes and mirrors them
 // here, so that state, logs and result are answered by this node as if it ran them, also after a restart.
+
 import type { Demand } from '../assets/demand.ts'
+import { withTimeout } from '../base/deadline.ts'
 import { CatalogError, isCatalogError } from '../base/errors.ts'
 import type { KeyValue } from '../base/key-value.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
@@ -92,8 +94,7 @@ export class Delegations {
     demand: Demand,
     options: CallOptions = {},
   ): Promise<Offer | undefined> {
-    const patience = AbortSignal.timeout(this.#options.offerMs)
-    const signal = options.signal === undefined ? patience : AbortSignal.any([patience, options.signal])
+    const signal = withTimeout(options.signal, this.#options.offerMs)
     try {
       const answer = await ask(this.#host, peer, { op: 'offer', runtime, demand }, signal)
       return checked(offerSchema, answer, peer)
@@ -132,8 +133,7 @@ export class Delegations {
 
   /** Asks once more where the answer was lost on its way: by its id it runs once. */
   async #handOver(peer: string, { input, ...rest }: Submission, options: CallOptions): Promise<Message> {
-    const patience = AbortSignal.timeout(delegationLimits.submitMs)
-    const signal = options.signal === undefined ? patience : AbortSignal.any([patience, options.signal])
+    const signal = withTimeout(options.signal, delegationLimits.submitMs)
     const hand = () =>
       ask(this.#host, peer, { op: 'submit', ...rest, input: input.byteLength }, signal, input)
     try {

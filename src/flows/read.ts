@@ -1,7 +1,9 @@
 // read: one file of a release, before all of the release is here.
 //
 //   Release -index-> Entry -range-> VerifiedShard*, those first -> bytes, in order
+
 import type { ContentIndex } from '../assets/content-index.ts'
+import { eitherSignal } from '../base/deadline.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { FetchOptions } from '../distribution/content-fetcher.ts'
@@ -54,9 +56,8 @@ async function* readRange(
   const { root } = release.statement
   using _lease = deps.store.lease(root)
   const leaving = new AbortController()
-  const signals = options.signal === undefined ? [leaving.signal] : [leaving.signal, options.signal]
   // Should all of it come to be here meanwhile, it is a fetch like any other: announced, and kept as one.
-  const whole = fetchRelease(deps, release, { signal: AbortSignal.any(signals) })
+  const whole = fetchRelease(deps, release, { signal: eitherSignal(options.signal, leaving.signal) })
   whole.catch(() => undefined)
   try {
     yield* deps.fetcher.read(root, offset, length, options)

@@ -2,9 +2,11 @@
 // names start from heads, so a version counts only where its publisher's current head lists it.
 //
 //   Ref -heads of the name-> -publisher-> -highest version in range-> release id -record-> Release
+
 import { highestVersion, parseRef } from '../assets/name.ts'
 import type { Envelope, HeadStatement, ReleaseStatement } from '../assets/release.ts'
 import { cidOf } from '../base/cid.ts'
+import { withTimeout } from '../base/deadline.ts'
 import { CatalogError, type ErrorCode, isCatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
@@ -197,10 +199,7 @@ async function fromDht(deps: ResolveDeps, id: string, options: CallOptions): Pro
 }
 
 /** One source's time. */
-const inTime = ({ signal }: CallOptions): CallOptions => {
-  const patience = AbortSignal.timeout(askMs)
-  return { signal: signal === undefined ? patience : AbortSignal.any([signal, patience]) }
-}
+const inTime = ({ signal }: CallOptions): CallOptions => ({ signal: withTimeout(signal, askMs) })
 
 /** Asks a few sources at once; yields whenever one of them, or what was begun `first`, is done; ends with the first failure. */
 async function* askEach(
@@ -239,8 +238,7 @@ async function* askEach(
 async function* sources(deps: ResolveDeps, topic: string, options: CallOptions): AsyncIterable<string> {
   const asked = new Set<string>()
   // Half of the time for the DHT, so that its silence cannot hide what a connected peer knows.
-  const half = AbortSignal.timeout(searchMs / 2)
-  const signal = options.signal === undefined ? half : AbortSignal.any([options.signal, half])
+  const signal = withTimeout(options.signal, searchMs / 2)
   try {
     for await (const peer of deps.router.findProviders(topic, { signal })) {
       if (asked.has(peer)) continue

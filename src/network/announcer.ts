@@ -1,6 +1,8 @@
 // What this node tells the DHT: its records and what it provides. An announcement is durable before `add` resolves, told
 // at once, and told again before peers forget it: by keyspace sweep, so that the lookups of a cycle grow with the network
 // and not with the number of keys. This file keeps time and says how things stand; the parts are in announcer/.
+
+import { pause, settleWithin } from '../base/deadline.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { KeyValue } from '../base/key-value.ts'
 import type { Service } from '../base/lifecycle.ts'
@@ -12,7 +14,6 @@ import { AnnouncementQueue } from './announcer/queue.ts'
 import { Regions } from './announcer/regions.ts'
 import { Rounds } from './announcer/round.ts'
 import { Sweep } from './announcer/sweep.ts'
-import { pause, settleWithin } from './deadline.ts'
 import type { Announcement, KeyspaceRouter, RecordKey } from './router.ts'
 
 /** As in control/api.ts. */

@@ -1,10 +1,11 @@
 // Names of networks: what DNS says of each name among the bootstrap addresses, asked in the background when it is
 // wanted and old. All of it is a hint: a peer proves who it is when it is dialled, and a failing or lying DNS is a
 // warning. How records are written is in dns/name-records.ts, how they are looked up in dns/txt-lookup.ts.
+
+import { settleWithin, withTimeout } from '../base/deadline.ts'
 import type { Service } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import { parseNetworkName, type WrittenName } from '../base/network-name.ts'
-import { settleWithin, withTimeout } from './deadline.ts'
 import { peerOf, readAddressRecords, readRootRecords } from './dns/name-records.ts'
 import { defaultTxtLookupOptions, TxtLookup, type TxtLookupOptions } from './dns/txt-lookup.ts'
 

@@ -3,10 +3,10 @@
 //
 // KeyValue: `peer/<peer id>` → JSON {"addresses":[…], "lastSeen": ms}, at most `maxPeers` entries.
 
+import { pause, settleWithin, withTimeout } from '../base/deadline.ts'
 import type { KeyValue } from '../base/key-value.ts'
 import type { CallOptions, Service } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
-import { pause, settleWithin, withTimeout } from './deadline.ts'
 import type { Host, PeerText } from './host.ts'
 
 export interface KnownPeersOptions {

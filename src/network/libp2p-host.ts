@@ -6,11 +6,11 @@
 // message, and the answering side closes. Others are disconnected after they are identified.
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { raceAbort, settleWithin, withTimeout } from '../base/deadline.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions, Service } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import { Libp2pByteStream } from './byte-stream.ts'
-import { raceAbort, settleWithin, withTimeout } from './deadline.ts'
 import type { ByteStream, ConnectionView, Host, PeerText, ProtocolOptions, StreamHandler } from './host.ts'
 import { type NodeKey, parseNodeKey } from './identity.ts'
 import { InboundStreams } from './inbound-streams.ts'

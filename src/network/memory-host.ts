@@ -1,10 +1,10 @@
 // The Host in one process, for tests: the same port, limits and backpressure as over libp2p, with connections that a
 // test can cut, slow down or partition. Nothing here touches the network.
 import { randomBytes } from 'node:crypto'
+import { eitherSignal, pause, raceAbort } from '../base/deadline.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import { type Log, silentLog } from '../base/log.ts'
-import { pause, raceAbort } from './deadline.ts'
 import type { ByteStream, ConnectionView, Host, PeerText, ProtocolOptions, StreamHandler } from './host.ts'
 import { InboundStreams } from './inbound-streams.ts'
 import { ReadQueue } from './read-queue.ts'
@@ -256,7 +256,7 @@ class MemoryStream implements ByteStream {
 
   /** Waits for latency and rate, then until the other side has room; ends with the stream or the signal. */
   async #travel(bytes: number, signal: AbortSignal | undefined): Promise<void> {
-    const over = signal === undefined ? this.#ended.signal : AbortSignal.any([signal, this.#ended.signal])
+    const over = eitherSignal(signal, this.#ended.signal)
     const { latencyMs = 0, bytesPerSecond = Number.POSITIVE_INFINITY } = this.#conditions()
     const waitMs = latencyMs + (bytes / bytesPerSecond) * 1000
     if (waitMs > 0) await pause(waitMs, over)

@@ -1,9 +1,9 @@
 // One running fetch: finds providers, sets them to work, and decides when it is over. Any number of callers wait
 // for it; it goes on while one of them does. How a provider is used is provider-work.ts, what is here incoming.ts.
 import { type ContentIndex, decodeContentIndex } from '../../assets/content-index.ts'
+import { raceAbort, withTimeout } from '../../base/deadline.ts'
 import { CatalogError, isCatalogError } from '../../base/errors.ts'
 import type { CallOptions } from '../../base/lifecycle.ts'
-import { raceAbort } from '../../network/deadline.ts'
 import type {
   ContentFetcherDeps,
   ContentFetcherOptions,
@@ -209,7 +209,7 @@ export class FetchJob {
     const { findProviders, log } = this.#deps
     const { patienceMs, maxProviders } = this.#options
     this.#employHints()
-    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(patienceMs)])
+    const signal = withTimeout(this.#abort.signal, patienceMs)
     try {
       for await (const peer of findProviders(this.#root, { signal })) {
         await this.#untilRoom(maxProviders)
@@ -290,9 +290,9 @@ export class FetchJob {
   }
 
   #openLane(peer: string, { signal }: CallOptions): Promise<TransferLane> {
-    const patience = AbortSignal.timeout(this.#options.patienceMs)
-    const either = signal === undefined ? patience : AbortSignal.any([signal, patience])
-    return TransferLane.open(this.#deps.host, peer, this.#options.lane, { signal: either, flow: this.#root })
+    const { lane, patienceMs } = this.#options
+    const call = { signal: withTimeout(signal, patienceMs), flow: this.#root }
+    return TransferLane.open(this.#deps.host, peer, lane, call)
   }
 
   async #dismissLiar(peer: string, what: string): Promise<void> {

@@ -1,10 +1,12 @@
 // How many bytes a fetch may have asked for and not yet stored: what bounds memory, what a crash wastes, and what each of
 // several fetches gets of one link. Nothing here waits; whoever finds no room looks again when something has come.
 
+import { transferLimits } from '../transfer-protocol.ts'
+
 /** All fetches of a node together. In bytes. */
 const nodeBytes = 64 * 1024 * 1024
 /** One fetch, whatever the number of its providers, unless each would have less than `providerBytes`. */
-const fetchBytes = 4 * 1024 * 1024
+const fetchBytes = transferLimits.maxOutstandingBytes
 const providerBytes = 1024 * 1024
 
 /** Shared by the fetches of a node: all have the same, so that none starves. */

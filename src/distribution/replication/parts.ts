@@ -1,5 +1,7 @@
 // What replication is made of, joined: who asks whom, and with which limits. No state of its own.
+
 import type { ContentStore } from '../../assets/content-store.ts'
+import { withTimeout } from '../../base/deadline.ts'
 import type { KeyValue } from '../../base/key-value.ts'
 import type { Log } from '../../base/log.ts'
 import type { Host } from '../../network/host.ts'
@@ -111,11 +113,8 @@ export function makeParts(deps: ReplicationDeps, options: ReplicationOptions, ev
   const tender = new Tender(
     {
       ...{ self, obligations, views, own, watch, sessions, log },
-      sample: (peer, root, { signal }) => {
-        const patience = AbortSignal.timeout(2 * askMs)
-        const ended = signal === undefined ? patience : AbortSignal.any([patience, signal])
-        return sampleCopy({ host, store }, peer, root, { samples, signal: ended })
-      },
+      sample: (peer, root, { signal }) =>
+        sampleCopy({ host, store }, peer, root, { samples, signal: withTimeout(signal, 2 * askMs) }),
       candidates: () => ({ connected: connected(), known: deps.knownPeers() }),
     },
     {

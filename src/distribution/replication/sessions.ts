@@ -1,5 +1,6 @@
 // Questions of the replication protocol to one peer: a stream for each, bounded in time. What is asked, and what the
 // answers mean, is not its business.
+import { withTimeout } from '../../base/deadline.ts'
 import { CatalogError } from '../../base/errors.ts'
 import type { CallOptions } from '../../base/lifecycle.ts'
 import { encodeFrame, FrameReader, type Message } from '../../network/frames.ts'
@@ -52,8 +53,7 @@ export class ReplicationSessions {
   }
 
   #patience({ signal }: CallOptions, ms = this.#askMs): AbortSignal {
-    const patience = AbortSignal.timeout(ms)
-    return signal === undefined ? patience : AbortSignal.any([signal, patience])
+    return withTimeout(signal, ms)
   }
 
   async #ask(peer: string, question: Question, options: CallOptions, ms = this.#askMs): Promise<Message> {

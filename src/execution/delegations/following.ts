@@ -1,5 +1,6 @@
 // Follows one execution on another node to its end, over as many streams as that takes: output and states are taken
 // once, silence is looked into, and a node that cannot be reached for too long has lost it.
+import { withTimeout } from '../../base/deadline.ts'
 import { CatalogError, isCatalogError, toCatalogError } from '../../base/errors.ts'
 import { encodeFrame, type FrameReader, type Message } from '../../network/frames.ts'
 import type { ByteStream, Host } from '../../network/host.ts'
@@ -70,7 +71,7 @@ export class Following {
     const { host, signal } = this.#deps
     const { id, peer } = this.#record
     const seen = { stdout: 0, stderr: 0 }
-    const opening = AbortSignal.any([signal, AbortSignal.timeout(delegationLimits.answerMs)])
+    const opening = withTimeout(signal, delegationLimits.answerMs)
     return withStream(host, peer, opening, async (stream, reader) => {
       const probing = this.#probeWhileSilent(stream, reader)
       try {

@@ -1,6 +1,6 @@
 // What is new is announced at once, oldest first: to the connected peers without looking anything up, and to those who
 // shall keep it as soon as they are known. A burst costs as many explorations as it touches regions, not one a key.
-import { withTimeout } from '../deadline.ts'
+import { withTimeout } from '../../base/deadline.ts'
 import { isUnder } from '../keyspace.ts'
 import type { KeyspaceRouter, Region } from '../router.ts'
 import type { AnnouncementQueue, Queued } from './queue.ts'

@@ -1,6 +1,6 @@
 // The sweep: what is due again or failed is announced region by region, the region of the oldest first, with one
 // exploration for all keys in it. It has no timers: announcer.ts calls it.
-import { withTimeout } from '../deadline.ts'
+import { withTimeout } from '../../base/deadline.ts'
 import type { Announcement, KeyspaceRouter, Region } from '../router.ts'
 import type { AnnouncementQueue, Queued } from './queue.ts'
 import type { Regions } from './regions.ts'

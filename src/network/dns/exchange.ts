@@ -3,8 +3,8 @@
 import { randomInt } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { connect, isIPv6 } from 'node:net'
+import { raceAbort } from '../../base/deadline.ts'
 import type { DnsServer } from '../../base/network-name.ts'
-import { raceAbort } from '../deadline.ts'
 import { decodeAnswer, encodeQuery, maxMessageBytes, type TxtAnswer } from './message.ts'
 
 export interface ExchangeOptions {

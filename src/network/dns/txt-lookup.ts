@@ -2,9 +2,9 @@
 // Where none answers, what was known before serves on for a while (RFC 8767): an old hint beats none.
 import { Resolver } from 'node:dns'
 import { LRUCache } from 'lru-cache'
+import { withTimeout } from '../../base/deadline.ts'
 import type { CallOptions } from '../../base/lifecycle.ts'
 import { type DnsServer, parseDnsServer } from '../../base/network-name.ts'
-import { withTimeout } from '../deadline.ts'
 import { askServer } from './exchange.ts'
 import { responseCodes, type TxtAnswer } from './message.ts'
 

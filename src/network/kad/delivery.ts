@@ -1,7 +1,7 @@
 // Many messages to one peer over few streams: written one after the other, each confirmed by its answer in order. It
 // knows streams and their limits, not what the messages say. A peer ends the stream at a message that it refuses: the
 // answers before it say which that was, and what comes after it goes on a new stream.
-import { withTimeout } from '../deadline.ts'
+import { withTimeout } from '../../base/deadline.ts'
 import { FrameReader } from '../frames.ts'
 import type { ByteStream } from '../host.ts'
 import { type KadAnswer, parseAnswer } from './messages.ts'

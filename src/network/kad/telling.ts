@@ -1,6 +1,6 @@
 // Who is told what: each bulletin goes to its k nearest of the given peers, all bulletins for a peer together, several
 // peers at once. It knows the keyspace, not messages or streams.
-import { raceAbort } from '../deadline.ts'
+import { raceAbort } from '../../base/deadline.ts'
 import type { PeerText } from '../host.ts'
 import { type Location, nearest } from '../keyspace.ts'
 import type { Bulletin } from '../router.ts'

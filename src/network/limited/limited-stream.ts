@@ -1,8 +1,9 @@
 // A byte stream that waits for its turn: before each piece it writes, and between reading a piece and handing it
 // over. A reader that is held back leaves the rest to the transport, which holds the sender back in turn.
+
+import { raceAbort, settleWithin } from '../../base/deadline.ts'
 import type { CallOptions } from '../../base/lifecycle.ts'
 import type { Turn } from '../bandwidth.ts'
-import { raceAbort, settleWithin } from '../deadline.ts'
 import type { ByteStream, PeerText } from '../host.ts'
 import type { TrafficMeter } from '../traffic-meter.ts'
 import type { Pacer, Waiting } from './pacer.ts'

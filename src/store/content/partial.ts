@@ -6,6 +6,7 @@ import type { PartialContent } from '../../assets/content-store.ts'
 import { CatalogError } from '../../base/errors.ts'
 import type { CallOptions } from '../../base/lifecycle.ts'
 import { type OpenFile, writeFully } from '../file-system.ts'
+import { BackgroundSync } from './background-sync.ts'
 import type { Layout } from './layout.ts'
 import type { PayloadDisk } from './payload-disk.ts'
 import type { SpaceGrant } from './space.ts'
@@ -69,7 +70,6 @@ export interface PartialOwner {
 }
 
 const copiesAtOnce = 4
-const syncEveryBytes = 32 * 1024 * 1024
 
 export class FilePartial implements PartialContent {
   readonly #disk: PayloadDisk
@@ -81,8 +81,7 @@ export class FilePartial implements PartialContent {
   readonly #writes = new Set<Promise<void>>()
   #closing: Promise<void> | undefined
   #finished: boolean
-  #unsynced = 0
-  #syncing = false
+  readonly #background: BackgroundSync
 
   constructor(
     parts: {
@@ -102,6 +101,7 @@ export class FilePartial implements PartialContent {
     this.#presence = parts.presence
     this.#owner = parts.owner
     this.#finished = options.finished
+    this.#background = new BackgroundSync(parts.disk, parts.file)
   }
 
   get index(): ContentIndex {
@@ -161,19 +161,9 @@ export class FilePartial implements PartialContent {
     }
     for (let shard = first; shard < after; shard++)
       if (this.#presence.add(shard)) this.#grant.spend(this.#layout.length(shard))
-    this.#syncInBackground(bytes.byteLength)
-  }
-
-  /** The disk starts early, so that little is left to wait for at the end. A failure ends all writing to the disk. */
-  #syncInBackground(written: number): void {
-    this.#unsynced += written
-    if (this.#unsynced < syncEveryBytes || this.#syncing) return
-    this.#unsynced = 0
-    this.#syncing = true
-    const ended = () => {
-      this.#syncing = false
-    }
-    this.#track(this.#disk.sync(this.#file)).then(ended, ended)
+    const syncing = this.#background.wrote(bytes.byteLength)
+    // A failure ends all writing to the disk; nobody waits for this one alone.
+    if (syncing !== undefined) this.#track(syncing).catch(() => undefined)
   }
 
   async copyLocal(options: CallOptions = {}): Promise<number> {

@@ -5,14 +5,13 @@ import type { ContentWriter } from '../../assets/content-store.ts'
 import type { CidText } from '../../base/cid.ts'
 import { CatalogError } from '../../base/errors.ts'
 import { type OpenFile, writeFully } from '../file-system.ts'
+import { BackgroundSync } from './background-sync.ts'
 import { Layout } from './layout.ts'
 import type { PayloadDisk } from './payload-disk.ts'
 import type { SpaceGrant } from './space.ts'
 
 /** Space is asked for in such steps, where they are free, when the size was not known before. */
 const growthBytes = 16 * 1024 * 1024
-/** The disk starts on what is written this often, so that little is left for the sync at the end. */
-const syncEveryBytes = 32 * 1024 * 1024
 
 export class FileWriter implements ContentWriter {
   readonly #disk: PayloadDisk
@@ -21,10 +20,10 @@ export class FileWriter implements ContentWriter {
   readonly #ended: () => void
   readonly #path: string
   readonly #file: OpenFile
+  readonly #background: BackgroundSync
   readonly #lengths: number[] = []
   readonly #writes = new Set<Promise<void>>()
   #offset = 0
-  #unsynced = 0
   #syncing: Promise<void> | undefined
   #growing: Promise<void> | undefined
   #failure: unknown
@@ -42,6 +41,7 @@ export class FileWriter implements ContentWriter {
     this.#grant = grant
     this.#path = path
     this.#file = file
+    this.#background = new BackgroundSync(disk, file)
     this.#record = record
     this.#ended = ended
   }
@@ -80,17 +80,10 @@ export class FileWriter implements ContentWriter {
   }
 
   #syncInBackground(written: number): void {
-    this.#unsynced += written
-    if (this.#unsynced < syncEveryBytes || this.#syncing !== undefined) return
-    this.#unsynced = 0
-    this.#syncing = this.#disk
-      .sync(this.#file)
-      .catch(error => {
+    this.#syncing =
+      this.#background.wrote(written)?.catch(error => {
         this.#fail('syncing a payload file', error)
-      })
-      .finally(() => {
-        this.#syncing = undefined
-      })
+      }) ?? this.#syncing
   }
 
   async commit(index: ContentIndex): Promise<CidText> {

@@ -11,7 +11,7 @@ import type {
 } from '@libp2p/interface'
 import { TypedEventEmitter } from '@libp2p/interface'
 import type { Multiaddr } from '@multiformats/multiaddr'
-import { settleWithin } from '../../deadline.ts'
+import { settleWithin } from '../../../base/deadline.ts'
 import { reachable, type UdpAddress, udpAddress } from './addresses.ts'
 import {
   isServerClosed,

@@ -17,7 +17,7 @@ import {
 } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import type { Multiaddr } from '@multiformats/multiaddr'
-import { raceAbort } from '../../deadline.ts'
+import { raceAbort } from '../../../base/deadline.ts'
 import { namedPeer, onlyQuic, udpAddress } from './addresses.ts'
 import type { NativeClient, NativeConnection, QuicBinding, QuinnConfig, QuinnSettings } from './binding.ts'
 import { QuicConnection } from './connection.ts'

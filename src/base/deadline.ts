@@ -1,4 +1,4 @@
-// Ends waiting in time: libp2p does not always heed its signal, and a stop must not depend on it.
+// Ends waiting in time: a library does not always heed its signal, and a stop must not depend on it.
 
 /** The work, or the signal's reason at once. The work itself goes on until it notices. */
 export function raceAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
@@ -22,11 +22,14 @@ export async function settleWithin(work: Promise<unknown>, timeoutMs: number): P
   return Promise.race([ended, late.promise]).finally(() => clearTimeout(timer))
 }
 
-/** The caller's signal, and a timeout. */
-export function withTimeout(signal: AbortSignal | undefined, timeoutMs: number): AbortSignal {
-  const timeout = AbortSignal.timeout(timeoutMs)
-  return signal === undefined ? timeout : AbortSignal.any([signal, timeout])
+/** The caller's signal, where there is one, and another. */
+export function eitherSignal(signal: AbortSignal | undefined, other: AbortSignal): AbortSignal {
+  return signal === undefined ? other : AbortSignal.any([signal, other])
 }
+
+/** The caller's signal, and a timeout. */
+export const withTimeout = (signal: AbortSignal | undefined, timeoutMs: number): AbortSignal =>
+  eitherSignal(signal, AbortSignal.timeout(timeoutMs))
 
 /** Waits, unless the signal ends it; never throws. The timer does not keep the process alive. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
