@@ -1,6 +1,6 @@
 // The nodes, processes and files of one measurement: real daemons with homes of their own in one temporary
 // directory, driven by the control socket. Whatever was started here is ended by close(), by id; nothing else is.
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
 import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,14 +8,13 @@ import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import type { FetchResult, Progress, PublishResult } from '../src/control/api.ts'
 import { ControlClient } from '../src/control/client.ts'
+import { type Founder, found, makeMember } from '../test/daemon/membership.ts'
 import { Namespace } from './namespace.ts'
 
 /** As users start it; it becomes the daemon, under the same process id. */
 const program = fileURLToPath(new URL('../scripts/catalog', import.meta.url))
-const run = promisify(execFile)
 
 /** What takes long to get is kept between runs: other systems' programs, packages from registries. */
 export const kept = join(tmpdir(), 'catalog-bench-kept')
@@ -111,6 +110,7 @@ export class Laboratory {
   readonly #root = mkdtempSync(join(tmpdir(), 'catalog-bench-'))
   readonly #children = new Set<ChildProcess>()
   readonly #namespaces: Namespace[] = []
+  #founder: Promise<Founder> | undefined
 
   path(name: string): string {
     return join(this.#root, name)
@@ -146,7 +146,9 @@ export class Laboratory {
   /** A node with a new home that runs. */
   async node(name: string, options: NodeOptions = {}): Promise<BenchNode> {
     const home = this.path(name)
-    await run(program, ['init', '--home', home])
+    if (this.#founder === undefined) this.#founder = found(home, 'bench')
+    else await makeMember(home, { founder: await this.#founder, network: 'bench' })
+    await this.#founder
     const node = new BenchNode(this, home, options)
     await node.start()
     return node

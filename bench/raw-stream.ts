@@ -11,11 +11,12 @@ import { fileURLToPath } from 'node:url'
 import { silentLog } from '../src/base/log.ts'
 import { createNodeKey } from '../src/network/identity.ts'
 import { Libp2pHost } from '../src/network/libp2p-host.ts'
+import { everybody } from '../test/network/admissions.ts'
 
 const [mebibytes, mode, place] = process.argv.slice(2)
 const size = Number(mebibytes) * 1024 * 1024
 const host = new Libp2pHost(
-  { privateKey: await createNodeKey(), log: silentLog },
+  { privateKey: await createNodeKey(), admissions: everybody, log: silentLog },
   {
     network: 'bench',
     listen: [`/ip4/${mode === 'send' && place !== undefined ? place : '127.0.0.1'}/udp/0/quic-v1`],

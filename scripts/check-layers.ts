@@ -20,6 +20,7 @@ const rows: Readonly<Record<string, number>> = {
   monitoring: 2,
   distribution: 3,
   execution: 3,
+  membership: 3,
   state: 3,
   flows: 4,
   config: 5,
@@ -36,7 +37,14 @@ const partners: Readonly<Record<string, string>> = {
   'replication-api.ts': 'node.ts',
   'home-keys.ts': 'node.ts',
   'init.ts': 'node.ts',
+  'join.ts': 'node.ts',
   'keeping-api.ts': 'node.ts',
+  'membership-parts.ts': 'node.ts',
+  'marks-api.ts': 'node.ts',
+  'network-trust.ts': 'node.ts',
+  'root-files.ts': 'node.ts',
+  'roots-api.ts': 'node.ts',
+  'trust-api.ts': 'node.ts',
 }
 
 /** Folders that see a row only as types: their values arrive through `deps`. */
@@ -50,7 +58,9 @@ const only: Readonly<Record<string, readonly string[]>> = {
 /** Single ways past the rules, each with its reason. */
 const allowed: readonly (readonly [from: string, to: string, why: string])[] = [
   ['cli/main.ts', 'init.ts', 'the process hands `init` over'],
+  ['cli/main.ts', 'join.ts', 'the process hands the other ways of `init` over'],
   ['cli/main.ts', 'home-keys.ts', 'the process hands `keys` over'],
+  ['cli/main.ts', 'root-files.ts', 'the process hands `rootFiles` over'],
   ['cli/main.ts', 'daemon.ts', 'the process hands `daemon` over'],
 ]
 
@@ -64,6 +74,8 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   '@napi-rs/blake-hash': ['base/hash.ts'],
   '@noble/hashes': ['base/hash.ts'],
   '@noble/post-quantum': ['trust'],
+  '@peculiar/asn1-schema': ['trust/x509.ts', 'trust/x509-import.ts'],
+  '@peculiar/asn1-x509': ['trust/x509.ts', 'trust/x509-import.ts'],
   'cli-progress': ['cli/progress.ts'],
   'cli-table3': ['cli/table.ts'],
   commander: ['cli/program.ts'],
@@ -73,13 +85,14 @@ const doors: Readonly<Record<string, readonly string[]>> = {
   'it-pipe': ['assets', 'flows', 'store'],
   level: ['store/level-key-value.ts'],
   libp2p: ['network'],
-  'lru-cache': ['base', 'store', 'trust', 'network', 'distribution'],
-  multiformats: ['base/cid.ts', 'network', 'trust/keys.ts'],
+  'lru-cache': ['base', 'registry', 'store', 'trust', 'network', 'distribution'],
+  multiformats: ['base/cid.ts', 'network', 'trust'],
   'p-queue': ['trust', 'distribution', 'execution', 'flows'],
   picocolors: ['cli'],
   pino: ['daemon.ts'],
   semver: ['assets'],
   'smol-toml': ['assets/syntax/toml.ts'],
+  'tar-stream': ['assets/unpack-archive.ts'],
   yaml: ['assets/syntax/yaml.ts'],
   zod: ['assets', 'execution', 'config', 'control'],
 }
@@ -90,6 +103,7 @@ const environmentReaders: readonly string[] = [
   'base/hash.ts', // CATALOG_PORTABLE_HASH, read before any config is
   'init.ts',
   'home-keys.ts',
+  'root-files.ts',
   'network/libp2p/quic/binding.ts', // how many threads the native code makes
   'daemon.ts',
 ]

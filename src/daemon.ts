@@ -8,6 +8,7 @@ import { lockHome } from './config/home-lock.ts'
 import { findPassphrase } from './config/passphrase.ts'
 import { createControlServer } from './control/server.ts'
 import { openHomeKeys } from './home-keys.ts'
+import { loadHomeCertificates } from './network-trust.ts'
 import { catalogVersion, createNode } from './node.ts'
 
 /** After SIGTERM: whatever has not stopped by then is left to the kernel. */
@@ -28,16 +29,24 @@ export async function runDaemon({
   try {
     const sources = { flag: flags.passphraseFile, env: process.env, configured: config.keys.passphraseFile }
     const passphrase = await findPassphrase({ ...sources, home: paths.home })
-    const node = await createNode(paths, config, log, await openHomeKeys(paths, passphrase, log))
+    const keys = await openHomeKeys(paths, passphrase, log)
+    const node = await createNode(paths, config, log, keys, await loadHomeCertificates(paths.trust))
     const control = createControlServer(
-      { api: node.api, log },
-      { socketPath: paths.socket, version: catalogVersion },
+      { api: node.api, tokens: node.tokens, log },
+      {
+        socketPath: paths.socket,
+        uploadDirectory: paths.uploads,
+        shared: config.control.shared,
+        version: catalogVersion,
+      },
     )
     const stopped = untilStopSignal(log)
     try {
       await node.start()
       await control.start()
-      const ready = { ready: true, peerId: node.peer, addresses: node.addresses(), socket: paths.socket }
+      const shared = config.control.shared
+      const sockets = { socket: paths.socket, ...(shared === undefined ? {} : { sharedSocket: shared.path }) }
+      const ready = { ready: true, peerId: node.peer, addresses: node.addresses(), ...sockets }
       process.stdout.write(`${JSON.stringify(ready)}\n`)
       await stopped
     } finally {

@@ -2,7 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import { isAbsolute } from 'node:path'
 import { CatalogError } from './base/errors.ts'
+import type { CallOptions } from './base/lifecycle.ts'
 import type {
+  ContentView,
   ExecuteRequest,
   ExecutionEvent,
   ExecutionStatus,
@@ -36,6 +38,8 @@ export interface ExecutionApiDeps {
     out: string,
     options: ProgressOptions & { force: boolean },
   ) => Promise<unknown>
+  /** A result's content that is complete here. */
+  readonly openResult: (root: string, options: CallOptions) => Promise<ContentView>
   readonly offersExecution: (peer: string) => Promise<boolean>
 }
 
@@ -71,6 +75,7 @@ export function createExecutionApi(deps: ExecutionApiDeps): ExecutionsApi {
       return viewOf(deps, await holderOf(id).cancel(id))
     },
     result: (id, request, options) => writeResultOf(deps, recordOf(id), request, options),
+    resultContent: (id, options) => openResultOf(deps, recordOf(id), options),
   }
 }
 
@@ -102,6 +107,7 @@ function checkedRequest({
   timeoutSeconds,
   nodes,
   publisher,
+  allowStale,
 }: ExecuteRequest) {
   if (nodes !== undefined && nodes !== 1)
     throw new CatalogError(
@@ -123,6 +129,7 @@ function checkedRequest({
     input,
     ...(timeoutSeconds === undefined ? {} : { runSeconds: timeoutSeconds }),
     ...(publisher === undefined ? {} : { publisher }),
+    ...(allowStale === undefined ? {} : { allowStale }),
   }
 }
 
@@ -177,7 +184,27 @@ async function writeResultOf(
       'invalid-request',
       `The path ${JSON.stringify(out)} is not absolute; requests name absolute paths.`,
     )
-  const { id, resultRoot, state, endedAt, name } = record
+  const { id } = record
+  const resultRoot = resultRootOf(record)
+  using _lease = deps.lease(resultRoot)
+  const { files, bytes } = await deps.fetchResult(resultRoot, record.peer ?? deps.self, options)
+  await deps.writeResult(resultRoot, out, { ...options, force: force === true })
+  return { id, root: resultRoot, files, bytes, out }
+}
+
+async function openResultOf(
+  deps: ExecutionApiDeps,
+  record: AnyRecord,
+  options: CallOptions,
+): Promise<ContentView> {
+  const resultRoot = resultRootOf(record)
+  using _lease = deps.lease(resultRoot)
+  await deps.fetchResult(resultRoot, record.peer ?? deps.self, options)
+  return await deps.openResult(resultRoot, options)
+}
+
+/** @throws CatalogError `result-not-ready`, `not-found` */
+function resultRootOf({ id, resultRoot, state, endedAt, name }: AnyRecord): string {
   if (resultRoot === undefined) {
     if (endedAt === undefined)
       throw new CatalogError(
@@ -191,8 +218,5 @@ async function writeResultOf(
       { id, state },
     )
   }
-  using _lease = deps.lease(resultRoot)
-  const { files, bytes } = await deps.fetchResult(resultRoot, record.peer ?? deps.self, options)
-  await deps.writeResult(resultRoot, out, { ...options, force: force === true })
-  return { id, root: resultRoot, files, bytes, out }
+  return resultRoot
 }

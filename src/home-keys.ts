@@ -2,19 +2,31 @@
 // `catalog keys`. Formats and files belong to trust/ and network/; where a passphrase comes from to config/.
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeDirectory } from './assets/make-directory.ts'
+import { equalBytes } from './base/cbor.ts'
 import { CatalogError, isCatalogError } from './base/errors.ts'
 import type { Log } from './base/log.ts'
 import { loadConfig } from './config/config.ts'
 import { type HomePaths, openHome } from './config/home.ts'
 import { findPassphrase, readPassphrase } from './config/passphrase.ts'
-import { loadOrCreateNodeKey, type NodeKey, type NodeKeyFile, peerOfNodeKey } from './network/identity.ts'
-import type { KeySecret, SecretKind } from './trust/key-encryption.ts'
+import {
+  loadOrCreateNodeKey,
+  type NodeKey,
+  type NodeKeyFile,
+  peerOfNodeKey,
+  rawNodeKey,
+} from './network/identity.ts'
+import type { KeyHolder, KeySecret, SecretKind } from './trust/key-encryption.ts'
 import { KeyFile, type KeySecrets, type Protection } from './trust/key-file.ts'
 import {
+  decodeFalconKey,
   decodePublisherKeys,
+  falconKeyName,
   generatePublisherKeys,
+  loadOrCreateFalconKey,
   loadPublisherKeys,
   type PublisherKeys,
+  publisherFingerprint,
   savePublisherKeys,
 } from './trust/keys.ts'
 import { syncDirectory } from './trust/private-file.ts'
@@ -22,12 +34,16 @@ import { loadOrCreateUnlockKey, loadUnlockKey } from './trust/unlock-key.ts'
 
 export interface HomeKeys {
   readonly nodeKey: NodeKey
+  /** The node's libp2p key with the Falcon key beside it: the subject of its certificate. */
+  readonly node: PublisherKeys
   readonly publisherKeys: PublisherKeys
+  /** Where this node is an authority of its network. */
+  readonly authority?: PublisherKeys
 }
 
 /** What `catalog keys` tells of one key. */
 export interface KeyReport {
-  readonly holds: 'node' | 'publisher'
+  readonly holds: KeyHolder
   /** Peer id or fingerprint. */
   readonly name: string
   readonly protection: Protection
@@ -67,11 +83,43 @@ class HomeSecrets implements KeySecrets {
 
 function keyFiles(paths: HomePaths, passphrase: KeySecret | undefined) {
   const secrets = new HomeSecrets({ passphrase }, { paths })
+  const file = (name: string, holds: KeyHolder) =>
+    new KeyFile({ secrets }, { path: join(paths.keys, name), holds })
   return {
     secrets,
-    node: new KeyFile({ secrets }, { path: join(paths.keys, 'node.key'), holds: 'node' }),
-    publisher: new KeyFile({ secrets }, { path: join(paths.keys, 'publisher.key'), holds: 'publisher' }),
+    node: file('node.key', 'node'),
+    nodeFalcon: file('node-falcon.key', 'node-falcon'),
+    publisher: file('publisher.key', 'publisher'),
+    authority: file('authority.key', 'authority'),
   }
+}
+
+const rootKeyFile = (secrets: KeySecrets, path: string) => new KeyFile({ secrets }, { path, holds: 'root' })
+
+/** The root keys that lie in a directory, opened. @throws as `loadPublisherKeys` */
+export async function openRootKeys(
+  paths: HomePaths,
+  passphrase: KeySecret | undefined,
+  directory = paths.rootKeys,
+): Promise<PublisherKeys[]> {
+  const { secrets } = keyFiles(paths, passphrase)
+  const names = await rootKeyNames(directory)
+  return Promise.all(names.map(name => loadPublisherKeys(rootKeyFile(secrets, join(directory, name)))))
+}
+
+const rootKeyNames = async (directory: string): Promise<string[]> =>
+  (await readdir(directory).catch(() => [])).filter(name => name.endsWith('.key')).sort()
+
+/** All files of the home that there are; root keys may have gone elsewhere. */
+async function existingFiles(paths: HomePaths, passphrase: KeySecret | undefined): Promise<KeyFile[]> {
+  const { secrets, node, nodeFalcon, publisher, authority } = keyFiles(paths, passphrase)
+  const roots = (await rootKeyNames(paths.rootKeys)).map(name =>
+    rootKeyFile(secrets, join(paths.rootKeys, name)),
+  )
+  const optional = await Promise.all(
+    [nodeFalcon, authority].map(async file => ((await file.inspect()) === undefined ? [] : [file])),
+  )
+  return [node, publisher, ...optional.flat(), ...roots]
 }
 
 /** A new node key comes under this secret; without one it is plain. */
@@ -81,29 +129,65 @@ const nodeKeyFile = (file: KeyFile, secret: KeySecret | undefined): NodeKeyFile 
   create: (key, name) => file.create(key, name, secret),
 })
 
-/** Makes the keys of a new home, or completes what an interrupted `init` began. */
+/**
+ * Makes the keys of a new home, or completes what an interrupted `init` began. `given`: the node's key, made elsewhere.
+ * @throws CatalogError `already-initialised` where an interrupted one left another node key
+ */
 export async function createHomeKeys(
   paths: HomePaths,
   passphrase: KeySecret | undefined,
-): Promise<{ peerId: string; publisher: string; protection: SecretKind }> {
+  given?: NodeKey,
+): Promise<{ keys: HomeKeys; peerId: string; protection: SecretKind }> {
   const secret = passphrase ?? (await loadOrCreateUnlockKey(paths.unlockKey))
-  const { node, publisher } = keyFiles(paths, passphrase)
-  const peerId = peerOfNodeKey(await loadOrCreateNodeKey(nodeKeyFile(node, secret)))
-  const made = { peerId, publisher: await publisherName(publisher, secret), protection: secret.kind }
+  const { node, nodeFalcon, publisher } = keyFiles(paths, passphrase)
+  if (given !== undefined) await node.create(given, peerOfNodeKey(given), secret)
+  const [nodeKey, falcon, publisherKeys] = await Promise.all([
+    loadOrCreateNodeKey(nodeKeyFile(node, secret)),
+    loadOrCreateFalconKey(nodeFalcon, secret),
+    loadOrCreateKeys(publisher, secret),
+  ])
+  if (given !== undefined && !equalBytes(given, nodeKey))
+    throw new CatalogError(
+      'already-initialised',
+      `The key was not imported: another one is at ${node.path}. Remove the unfinished home ${paths.home}, or choose another.`,
+    )
   // An interrupted one may have begun with another secret.
   await protect(paths, passphrase, secret)
-  return made
+  const keys = { nodeKey, node: nodeIdentity(nodeKey, falcon), publisherKeys }
+  return { keys, peerId: peerOfNodeKey(nodeKey), protection: secret.kind }
 }
 
-async function publisherName(file: KeyFile, secret: KeySecret): Promise<string> {
+/** Makes the keys of a network's authority and of its root: those lie apart, plain unless there is a passphrase. */
+export async function createFounderKeys(
+  paths: HomePaths,
+  passphrase: KeySecret | undefined,
+  rootKeys: number,
+): Promise<{ authority: PublisherKeys; roots: PublisherKeys[] }> {
+  const { secrets, authority } = keyFiles(paths, passphrase)
+  const secret = passphrase ?? (await loadOrCreateUnlockKey(paths.unlockKey))
+  await makeDirectory(paths.rootKeys, 0o700)
+  const made = [loadOrCreateKeys(authority, secret)]
+  for (let at = 1; at <= rootKeys; at++)
+    // Under the unlock key of this home a root key could not leave it.
+    made.push(loadOrCreateKeys(rootKeyFile(secrets, join(paths.rootKeys, `root-${at}.key`)), passphrase))
+  const [first, ...roots] = await Promise.all(made)
+  return { authority: first as PublisherKeys, roots }
+}
+
+async function loadOrCreateKeys(file: KeyFile, secret: KeySecret | undefined): Promise<PublisherKeys> {
   try {
-    return (await loadPublisherKeys(file)).fingerprint
+    return await loadPublisherKeys(file)
   } catch (error) {
     if (!isCatalogError(error, 'not-initialised')) throw error
   }
   const keys = await generatePublisherKeys()
   await savePublisherKeys(file, keys, secret)
-  return keys.fingerprint
+  return keys
+}
+
+function nodeIdentity(nodeKey: NodeKey, falcon: PublisherKeys['falcon']): PublisherKeys {
+  const ed25519 = rawNodeKey(nodeKey)
+  return { ed25519, falcon, fingerprint: publisherFingerprint(ed25519.publicKey, falcon.publicKey) }
 }
 
 /** The keys for the daemon. A node key that was deleted is made anew, protected as the publisher keys are. */
@@ -112,18 +196,25 @@ export async function openHomeKeys(
   passphrase: KeySecret | undefined,
   log: Log,
 ): Promise<HomeKeys> {
-  const { node, publisher, secrets } = keyFiles(paths, passphrase)
+  const { node, nodeFalcon, publisher, authority, secrets } = keyFiles(paths, passphrase)
   const publisherKeys = await loadPublisherKeys(publisher)
   const protection = (await publisher.inspect())?.protection ?? 'none'
   const secret =
     protection === 'none' ? undefined : await secrets.find(protection, `The key at ${publisher.path}`)
   const nodeKey = await loadOrCreateNodeKey(nodeKeyFile(node, secret))
+  const falcon = await loadOrCreateFalconKey(nodeFalcon, secret)
+  const isAuthority = (await authority.inspect()) !== undefined
   if (passphrase !== undefined && protection !== 'passphrase')
     log.warn(
       { protection },
       'a passphrase was given, but it does not protect the keys: `catalog keys --encrypt`',
     )
-  return { nodeKey, publisherKeys }
+  return {
+    nodeKey,
+    node: nodeIdentity(nodeKey, falcon),
+    publisherKeys,
+    ...(isAuthority ? { authority: await loadPublisherKeys(authority) } : {}),
+  }
 }
 
 /**
@@ -148,23 +239,26 @@ export async function homeKeys(options: {
   let changed = 0
   // To look at encrypted keys needs no secret.
   if (encrypt || changePassphrase !== undefined) {
-    const configured = loadConfig({ home: paths.home, env: process.env }).keys.passphraseFile
-    const flag = options.passphraseFile
-    const passphrase = await findPassphrase({ flag, env: process.env, configured, home: paths.home })
+    const passphrase = await passphraseOf(paths, options.passphraseFile)
     const target =
       changePassphrase === undefined
         ? (passphrase ?? (await unlockTarget(paths)))
         : await readPassphrase(changePassphrase, '--change-passphrase')
     changed = await protect(paths, passphrase, target)
   }
-  const { node, publisher } = keyFiles(paths, undefined)
-  return { keys: [await report(node), await report(publisher)], changed }
+  return { keys: await Promise.all((await existingFiles(paths, undefined)).map(report)), changed }
+}
+
+/** The passphrase that a command on a home that no daemon runs on is given. */
+export function passphraseOf(paths: HomePaths, flag: string | undefined): Promise<KeySecret | undefined> {
+  const configured = loadConfig({ home: paths.home, env: process.env }).keys.passphraseFile
+  return findPassphrase({ flag, env: process.env, configured, home: paths.home })
 }
 
 /** Without a passphrase keys come under the unlock key, but those with a passphrase do not leave it by accident. */
 async function unlockTarget(paths: HomePaths): Promise<KeySecret> {
-  const { node, publisher, secrets } = keyFiles(paths, undefined)
-  for (const file of [node, publisher])
+  const { secrets } = keyFiles(paths, undefined)
+  for (const file of await existingFiles(paths, undefined))
     if ((await file.inspect())?.protection === 'passphrase')
       await secrets.find('passphrase', `The key at ${file.path}`)
   return loadOrCreateUnlockKey(paths.unlockKey)
@@ -176,10 +270,12 @@ async function protect(
   passphrase: KeySecret | undefined,
   target: KeySecret,
 ): Promise<number> {
-  const { node, publisher } = keyFiles(paths, passphrase)
+  const files = (await existingFiles(paths, passphrase)).filter(
+    ({ holds }) => holds !== 'root' || target.kind === 'passphrase',
+  )
   // All are opened before the first is changed: a wrong passphrase changes nothing.
   const due = await Promise.all(
-    [node, publisher].map(async file => {
+    files.map(async file => {
       if (await file.opensWith(target)) return undefined
       const stored = await file.read()
       // Its backup may need the secret that goes.
@@ -195,6 +291,7 @@ async function protect(
     changed++
   }
   await removeLeftovers(paths.keys)
+  await removeLeftovers(paths.rootKeys)
   if (target.kind === 'passphrase') {
     // It opens nothing any more.
     await rm(paths.unlockKey, { force: true })
@@ -205,15 +302,18 @@ async function protect(
 
 /** What a crash left half-written beside the keys; homes from before encryption may have a plain key there. */
 async function removeLeftovers(directory: string): Promise<void> {
-  const leftovers = (await readdir(directory)).filter(name =>
-    /^(node|publisher)\.key\..+\.(new|tmp)$/.test(name),
-  )
+  const names = await readdir(directory).catch(() => undefined)
+  if (names === undefined) return
+  const leftovers = names.filter(name => /^[a-z0-9-]+\.key\..+\.(new|tmp)$/.test(name))
   for (const name of leftovers) await rm(join(directory, name), { force: true })
   await syncDirectory(directory)
 }
 
-const nameOf = ({ holds, path }: KeyFile, bytes: Uint8Array): string =>
-  holds === 'node' ? peerOfNodeKey(bytes) : decodePublisherKeys(bytes, path).fingerprint
+function nameOf({ holds, path }: KeyFile, bytes: Uint8Array): string {
+  if (holds === 'node') return peerOfNodeKey(bytes)
+  if (holds === 'node-falcon') return falconKeyName(decodeFalconKey(bytes, path))
+  return decodePublisherKeys(bytes, path).fingerprint
+}
 
 async function report(file: KeyFile): Promise<KeyReport> {
   const { path, holds } = file

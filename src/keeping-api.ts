@@ -29,7 +29,10 @@ export interface KeepingFlows {
 }
 
 export interface KeepingApiDeps {
-  readonly catalogue: Pick<Catalogue, 'release' | 'headsOf' | 'releasesByRoot'>
+  readonly catalogue: Pick<
+    Catalogue,
+    'release' | 'head' | 'headsOf' | 'freshness' | 'contradictions' | 'releasesByRoot'
+  >
   readonly flows: KeepingFlows & { readonly resolve: ResolveDeps }
 }
 
@@ -55,11 +58,15 @@ function resolveHere(
 ): Promise<Release> {
   const here: ResolveDeps['catalogue'] = {
     release: id => catalogue.release(id),
+    head: (publisher, name) => catalogue.head(publisher, name),
     headsOf: name => catalogue.headsOf(name),
+    freshness: (publisher, name) => catalogue.freshness(publisher, name),
+    contradictions: (publisher, name) => catalogue.contradictions(publisher, name),
     releasesByRoot: root => catalogue.releasesByRoot(root),
     remember: async () => undefined,
   }
-  return resolve({ ...flows.resolve, catalogue: here, peers: () => [], router: silentRouter }, ref, options)
+  const silent = { ...flows.resolve, catalogue: here, peers: () => [], router: silentRouter }
+  return resolve(silent, ref, { ...options, purpose: 'look' })
 }
 
 const silentRouter: ResolveDeps['router'] = {
@@ -79,14 +86,14 @@ async function removeRef(deps: KeepingApiDeps, ref: string): Promise<RemoveResul
 
 async function pinRef(
   deps: KeepingApiDeps,
-  { ref, remove: ends = false, publisher }: PinRequest,
+  { ref, remove: ends = false, publisher, allowStale }: PinRequest,
   options: ProgressOptions,
 ): Promise<PinResult> {
   const { signal } = options
   options.onProgress?.({ phase: 'resolve', ref })
   const release = ends
     ? await resolveHere(deps, ref, { signal, publisher })
-    : await resolve(deps.flows.resolve, ref, { signal, publisher })
+    : await resolve(deps.flows.resolve, ref, { signal, publisher, allowStale })
   let bytesTransferred = 0
   if (ends) {
     if (!(await unpin(deps.flows.pin, release))) throw notPinned(release)

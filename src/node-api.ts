@@ -8,6 +8,7 @@ import { CatalogError, isCatalogError, toCatalogError } from './base/errors.ts'
 import type { CallOptions } from './base/lifecycle.ts'
 import type {
   AnnouncementState,
+  ContentView,
   FetchFailure,
   FetchRequest,
   FetchResult,
@@ -23,13 +24,20 @@ import type {
   SearchQuery,
   Status,
 } from './control/api.ts'
+import type { CertificatesApi } from './control/certificates-api.ts'
+import type { RootsApi } from './control/roots-api.ts'
+import type { TrustApi } from './control/trust-calls.ts'
 import { type FetchOptions, fetchRelease, writeContent } from './flows/fetch.ts'
+import { type Marks, marksReader } from './flows/marks.ts'
 import { type PublishDeps, publish } from './flows/publish.ts'
 import { openFile, type ReadDeps } from './flows/read.ts'
-import { type Release, type ResolveDeps, resolve } from './flows/resolve.ts'
+import { type Release, type ResolveDeps, resolution, resolve } from './flows/resolve.ts'
+import type { YankDeps } from './flows/yank.ts'
 import { createKeepingApi, type KeepingFlows, storageOf } from './keeping-api.ts'
+import { createMarksApi, markedVersions } from './marks-api.ts'
 import type { NetworkNameState } from './network/dns.ts'
 import type { Host } from './network/host.ts'
+import type { RecentRefusal } from './network/recent-refusals.ts'
 import type { Catalogue } from './registry/catalogue.ts'
 import type { ReleaseSummary } from './registry/release-summary.ts'
 import type { Search } from './registry/search.ts'
@@ -48,22 +56,27 @@ export interface NodeApiDeps {
     readonly publish: PublishDeps
     readonly fetch: ReadDeps
     readonly resolve: ResolveDeps
+    readonly yank: (name: string) => YankDeps
   } & KeepingFlows
   readonly pins: { has(id: string): boolean }
   readonly announcements: () => AnnouncementState
   readonly caches: () => Status['caches']
   readonly bandwidth: () => Status['bandwidth']
   readonly networkNames: () => NetworkNameState[]
+  readonly refusals: () => RecentRefusal[]
   /** Peers that hold a root, each with whether in whole. */
   readonly holders: (root: string, options: CallOptions) => Promise<{ peer: string; complete: boolean }[]>
   readonly executions: ExecutionsApi
   readonly replication: ReplicationApi
+  readonly certificates: CertificatesApi
+  readonly roots: RootsApi
+  readonly trust: TrustApi
 }
 
 /** The execution calls of NodeApi, which execution-api.ts answers. */
 export type ExecutionsApi = Pick<
   NodeApi,
-  'execute' | 'followExecution' | 'executions' | 'execution' | 'cancelExecution' | 'result'
+  'execute' | 'followExecution' | 'executions' | 'execution' | 'cancelExecution' | 'result' | 'resultContent'
 > & {
   status(): Promise<Status['execution']>
   offersExecution(peer: string): Promise<boolean>
@@ -81,10 +94,12 @@ export function createNodeApi(deps: NodeApiDeps): NodeApi {
     releases: heldOnly => releasesOf(deps, heldOnly),
     show: (ref, options) => show(deps, ref, options),
     ...createKeepingApi(deps),
+    ...createMarksApi(deps),
     search: query => searchReleases(deps, query),
     publish: (request, options) => publishPath(deps, request, options),
     fetch: (request, options) => fetchAll(deps, request, options),
     file: (id, path, options) => fileOf(deps, id, path, options),
+    content: (ref, options) => contentOf(deps, ref, options),
     announcements: async () => deps.announcements(),
     execute: (request, options) => executions.execute(request, options),
     followExecution: (id, options) => executions.followExecution(id, options),
@@ -92,9 +107,13 @@ export function createNodeApi(deps: NodeApiDeps): NodeApi {
     execution: id => executions.execution(id),
     cancelExecution: id => executions.cancelExecution(id),
     result: (id, request, options) => executions.result(id, request, options),
+    resultContent: (id, options) => executions.resultContent(id, options),
     replicas: (ref, options) => deps.replication.replicas(ref, options),
     setReplicas: (ref, request, options) => deps.replication.setReplicas(ref, request, options),
     drain: (request, options) => deps.replication.drain(request, options),
+    certificates: deps.certificates,
+    roots: deps.roots,
+    trust: deps.trust,
   }
 
   async function statusOf({ host }: NodeApiDeps, since: number): Promise<Status> {
@@ -122,6 +141,7 @@ export function createNodeApi(deps: NodeApiDeps): NodeApi {
       caches: deps.caches(),
       memoryBytes: process.memoryUsage.rss(),
       networkNames: deps.networkNames().map(nameStatus),
+      refusals: deps.refusals().map(refusal => ({ ...refusal, at: new Date(refusal.at).toISOString() })),
     }
   }
 }
@@ -153,7 +173,14 @@ async function peersOf({ host, executions }: NodeApiDeps): Promise<PeerView[]> {
   )
 }
 
-async function viewOf({ store, pins }: NodeApiDeps, summary: ReleaseSummary): Promise<ReleaseView> {
+/** Of one list: what is said of a name is looked up once for it. */
+type MarksOf = (summary: ReleaseSummary) => Promise<Marks>
+
+async function viewOf(
+  { store, pins }: NodeApiDeps,
+  summary: ReleaseSummary,
+  marksOf: MarksOf,
+): Promise<ReleaseView> {
   const { id, name, version, root, size, files, publisher, description, tags, type, category, signedAt } =
     summary
   return {
@@ -162,15 +189,17 @@ async function viewOf({ store, pins }: NodeApiDeps, summary: ReleaseSummary): Pr
     signedAt: new Date(signedAt).toISOString(),
     held: (await store.state(root)) ?? 'none',
     pinned: pins.has(id),
+    ...(await marksOf(summary)),
   }
 }
 
 async function releasesOf(deps: NodeApiDeps, heldOnly: boolean): Promise<ReleaseView[]> {
   const views: ReleaseView[] = []
+  const marksOf = marksReader(deps.flows.resolve)
   for (const { id } of deps.catalogue.list()) {
     const summary = await deps.catalogue.summary(id)
     if (summary === undefined) continue
-    const view = await viewOf(deps, summary)
+    const view = await viewOf(deps, summary, marksOf)
     if (!heldOnly || view.held !== 'none') views.push(view)
   }
   return views
@@ -181,7 +210,7 @@ async function show(
   ref: string,
   options: CallOptions & { publisher?: string },
 ): Promise<ReleaseDetail> {
-  const release = await resolve(deps.flows.resolve, ref, options)
+  const { release, warnings } = await resolution(deps.flows.resolve, ref, { ...options, purpose: 'look' })
   const { statement, signatures } = release
   const summary = await deps.catalogue.summary(release.id)
   const head = await deps.catalogue.head(statement.publisher, statement.name)
@@ -189,11 +218,13 @@ async function show(
   const state = await deps.store.state(statement.root)
   const here = state === undefined ? [] : [{ peer: deps.host.peer, complete: state === 'complete' }]
   return {
-    ...(await viewOf(deps, summary as ReleaseSummary)),
+    ...(await viewOf(deps, summary as ReleaseSummary, marksReader(deps.flows.resolve))),
     ...(statement.manifest === undefined ? {} : { manifest: statement.manifest }),
     manifestPath: statement.manifestPath,
     ...(head === undefined ? {} : { sequence: head.statement.sequence }),
     versions: head?.statement.versions.map(({ version }) => version) ?? [statement.version],
+    ...(head === undefined ? {} : { marked: markedVersions(head) }),
+    warnings,
     algorithms: signatures.map(({ algorithm }) => algorithm),
     providers: [...here, ...(await deps.holders(statement.root, { signal }))],
   }
@@ -201,7 +232,10 @@ async function show(
 
 async function searchReleases(deps: NodeApiDeps, query: SearchQuery): Promise<SearchHit[]> {
   const results = await deps.search.search(query)
-  return Promise.all(results.map(async ({ release, score }) => ({ ...(await viewOf(deps, release)), score })))
+  const marksOf = marksReader(deps.flows.resolve)
+  return Promise.all(
+    results.map(async ({ release, score }) => ({ ...(await viewOf(deps, release, marksOf)), score })),
+  )
 }
 
 async function publishPath(
@@ -269,7 +303,10 @@ async function fetchOne(
 ): Promise<FetchResult> {
   const { signal } = options
   options.onProgress?.({ phase: 'resolve', ref })
-  const release = await resolve(deps.flows.resolve, ref, { signal, publisher: request.publisher })
+  const { publisher, allowStale } = request
+  const { release, warnings, stale } = await resolution(deps.flows.resolve, ref, {
+    ...{ signal, publisher, allowStale },
+  })
   const onProgress: FetchOptions['onProgress'] = (phase, done, total) =>
     options.onProgress?.({ phase, ref, done, total })
   const { statement } = release
@@ -304,6 +341,8 @@ async function fetchOne(
     milliseconds: fetched.milliseconds,
     ...(writeMilliseconds === undefined ? {} : { writeMilliseconds }),
     ...(out === undefined ? {} : { out }),
+    ...(warnings.length === 0 ? {} : { warnings }),
+    ...(stale === undefined ? {} : { stale: new Date(stale.since).toISOString() }),
   }
 }
 
@@ -316,6 +355,35 @@ function outputOf(
   return outParent === undefined ? undefined : join(outParent, directory)
 }
 
-async function fileOf({ flows }: NodeApiDeps, ref: string, path: string, options: CallOptions) {
-  return openFile(flows.fetch, await resolve(flows.resolve, ref, options), path, options)
+async function fileOf(
+  { flows }: NodeApiDeps,
+  ref: string,
+  path: string,
+  options: CallOptions & { allowStale?: boolean },
+) {
+  const { release, warnings } = await resolution(flows.resolve, ref, options)
+  return { ...(await openFile(flows.fetch, release, path, options)), warnings }
+}
+
+async function contentOf(
+  { flows, store }: NodeApiDeps,
+  ref: string,
+  options: CallOptions,
+): Promise<ContentView> {
+  const release = await resolve(flows.resolve, ref, options)
+  const { root } = release.statement
+  const { index } = await fetchRelease(flows.fetch, release, options)
+  return { root, index, read: (offset, length) => readLeased(store, root, offset, length, options) }
+}
+
+/** Bytes of a content that stays here until they are read. */
+export async function* readLeased(
+  store: ContentStore,
+  root: string,
+  offset: number,
+  length: number,
+  options: CallOptions,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  using _lease = store.lease(root)
+  yield* store.read(root, offset, length, options)
 }

@@ -6,7 +6,7 @@ import { encodeContentIndex } from './assets/content-index.ts'
 import { manifestLimits } from './assets/manifest.ts'
 import { packTree } from './assets/pack.ts'
 import { scanFiles } from './assets/package-tree.ts'
-import { decodeEnvelope } from './assets/release.ts'
+import { decodeEnvelope, type Statement } from './assets/release.ts'
 import { writeTree } from './assets/write-tree.ts'
 import { CatalogError } from './base/errors.ts'
 import { type CallOptions, inOrder, type Service } from './base/lifecycle.ts'
@@ -15,6 +15,7 @@ import { scoped } from './base/scoped-key-value.ts'
 import type { Config } from './config/config.ts'
 import type { HomePaths } from './config/home.ts'
 import type { NodeApi, Status } from './control/api.ts'
+import { AccessTokens } from './control/tokens.ts'
 import { ContentFetcher } from './distribution/content-fetcher.ts'
 import { PeerScores } from './distribution/peer-scores.ts'
 import { findProviders, holdersOf } from './distribution/providers.ts'
@@ -31,20 +32,26 @@ import { defaultSandboxOptions, Sandbox } from './execution/sandbox.ts'
 import { StagingArea, stagingRoot } from './execution/staging.ts'
 import { WasmRuntime } from './execution/wasm-runtime.ts'
 import { createExecutionApi } from './execution-api.ts'
-import { accept, isRelease, prove } from './flows/accept.ts'
+import { type AcceptDeps, accept, isRelease, prove } from './flows/accept.ts'
 import { announce, announceContent, ensureAnnounced, withdraw, withdrawContent } from './flows/announce.ts'
 import { type CollectDeps, type CollectOptions, collect } from './flows/collect.ts'
 import { recordUnder, selectRecord, validateRecord } from './flows/dht-records.ts'
 import { type EvictDeps, evict } from './flows/evict.ts'
 import { acceptDelegated, answerOffer, type ExecuteDeps } from './flows/execute.ts'
 import { fetchRelease, writeContent } from './flows/fetch.ts'
+import { type HealDeps, healGraceMs, healHead } from './flows/heal.ts'
 import type { KeepDeps } from './flows/keep.ts'
+import { askPeers, type NextHeadDeps } from './flows/next-head.ts'
 import type { PublishDeps } from './flows/publish.ts'
 import type { ReadDeps } from './flows/read.ts'
-import { renewHeads } from './flows/renew.ts'
+import { type RenewDeps, renewHeads } from './flows/renew.ts'
 import { mendCopy, proveOffered, pullCopy, type ReplicateDeps } from './flows/replicate.ts'
-import { type Release, type ResolveDeps, resolve } from './flows/resolve.ts'
+import { type Release, type ResolveDeps, resolution, resolve } from './flows/resolve.ts'
+import type { StandingOf } from './flows/standing.ts'
+import type { YankDeps } from './flows/yank.ts'
 import type { HomeKeys } from './home-keys.ts'
+import { TrustNews } from './membership/trust-news.ts'
+import { authorityOf, createMembership } from './membership-parts.ts'
 import { Announcer } from './network/announcer.ts'
 import { DnsNames } from './network/dns.ts'
 import type { Host } from './network/host.ts'
@@ -52,18 +59,27 @@ import { KadRouter } from './network/kad-router.ts'
 import { KnownPeers } from './network/known-peers.ts'
 import { Libp2pHost } from './network/libp2p-host.ts'
 import { LimitedHost, limitsAnything } from './network/limited-host.ts'
-import { createNodeApi } from './node-api.ts'
+import { RecentRefusals } from './network/recent-refusals.ts'
+import { type HomeCertificates, NetworkTrust } from './network-trust.ts'
+import { createNodeApi, readLeased } from './node-api.ts'
 import { Catalogue } from './registry/catalogue.ts'
 import { Search } from './registry/search.ts'
 import { Turns } from './registry/turns.ts'
 import { createReplicationApi } from './replication-api.ts'
+import { createRootsApi } from './roots-api.ts'
 import { ContentCache } from './store/cached-content-store.ts'
 import { FileContentStore } from './store/file-content-store.ts'
 import { LevelKeyValue } from './store/level-key-value.ts'
 import { Pins } from './store/pins.ts'
-import { sealStatement } from './trust/envelope.ts'
+import type { Authority } from './trust/authority.ts'
+import type { PublisherRight } from './trust/certificate.ts'
+import { type EnvelopeSigner, sealStatement } from './trust/envelope.ts'
+import { grantsName } from './trust/name-pattern.ts'
+import { PublisherIdentities } from './trust/publisher-identities.ts'
 import { Signer } from './trust/signer.ts'
+import { noticeOf, type TrustChange } from './trust/trust-chain.ts'
 import { Verifier } from './trust/verifier.ts'
+import { createTrustApi } from './trust-api.ts'
 
 export const catalogVersion = '0.1.0'
 
@@ -72,24 +88,32 @@ const renewEveryMs = 12 * 3600 * 1000
 
 export interface CatalogNode extends Required<Service> {
   readonly api: NodeApi
+  /** What admits other users of this machine to the shared control socket. */
+  readonly tokens: AccessTokens
   readonly peer: string
   addresses(): string[]
 }
 
-/** Builds a node from its home and its keys. Opens the database; listens only from `start()` on. */
+/** Builds a node from its home, its keys and its certificates. Opens the database; listens only from `start()` on. */
 export async function createNode(
   paths: HomePaths,
   config: Config,
   log: Log,
-  { nodeKey, publisherKeys }: HomeKeys,
+  keys: HomeKeys,
+  certificates: HomeCertificates,
 ): Promise<CatalogNode> {
   await mkdir(paths.store, { recursive: true, mode: 0o700 })
   const records = new LevelKeyValue({ directory: join(paths.store, 'records') })
   const scope = (name: string) => scoped(records, `${name}/`)
 
-  const signer = new Signer({ keys: publisherKeys })
-  const verifier = new Verifier()
+  const signer = new Signer({ keys: keys.publisherKeys })
+  const identities = new PublisherIdentities(
+    { signer },
+    { own: certificates.publisher, delegations: certificates.delegations },
+  )
+  const verifier = new Verifier({ proveStatement: envelope => trust.chain.proveStatement(envelope) })
   const pins = new Pins({ records: scope('pins') })
+  const tokens = new AccessTokens({ records: scope('tokens'), now: Date.now })
   const files = new FileContentStore(
     { records: scope('content'), log, makeRoom: bytes => evict(collecting, bytes) },
     storeOptions(paths, config),
@@ -98,12 +122,29 @@ export async function createNode(
   const { store } = contentCache
   const catalogue = new Catalogue(
     { records: scope('catalogue'), log },
-    { ownPublisher: publisherKeys.fingerprint, cacheBytes: config.caches.recordsBytes },
+    { ownPublisher: identities.publisher, cacheBytes: config.caches.recordsBytes },
   )
   const search = new Search({ source: catalogue, log })
+  const trust = new NetworkTrust(
+    {
+      keys,
+      identities,
+      certificates,
+      notices: catalogue,
+      check: check => verifier.check(check),
+      now: Date.now,
+      log,
+    },
+    { paths: paths.trust, root: config.trust.root },
+  )
 
   const libp2p = new Libp2pHost(
-    { privateKey: nodeKey, datastoreDirectory: join(paths.store, 'network'), log },
+    {
+      privateKey: keys.nodeKey,
+      datastoreDirectory: join(paths.store, 'network'),
+      admissions: trust,
+      log,
+    },
     {
       listen: config.listen,
       network: config.network,
@@ -115,24 +156,55 @@ export async function createNode(
     ? new LimitedHost({ host: libp2p }, { ...config.bandwidth, bulkProtocols: [transferProtocol] })
     : undefined
   const host: Host = limited ?? libp2p
-  const proving = { network: config.network, now: Date.now, verifier }
+  const authoritySigner = keys.authority === undefined ? undefined : new Signer({ keys: keys.authority })
+  const membership = createMembership({
+    ...{ host, trust, scope, log },
+    nodeKeys: { ed25519: keys.node.ed25519.publicKey, falcon: keys.node.falcon.publicKey },
+    publisher: signer,
+    authority: authorityOf(authoritySigner, certificates),
+    check: check => verifier.check(check),
+    present: () => libp2p.present(),
+    now: Date.now,
+  })
+  const standing: StandingOf = envelope => trust.chain.standing(envelope)
+  const proving = { network: config.network, now: Date.now, verifier, standing }
+  const acceptNotice = (bytes: Uint8Array) => trust.chain.accept(bytes)
+  const accepting: AcceptDeps = {
+    ...proving,
+    catalogue,
+    acceptNotice,
+    // Another machine of a publisher that this node signs for may not have heard of the head that is known here.
+    onRefusedHead: ({ statement: { publisher, name } }) => void heal(publisher, name),
+  }
+  const takeNotice = async (key: string, bytes: Uint8Array) => {
+    if (noticeOf(bytes).key !== key)
+      throw new CatalogError('bad-record', 'The record does not belong under its key.')
+    await acceptNotice(bytes)
+  }
   const router = new KadRouter({
     host: libp2p,
     log,
-    validate: (key, value) => validateRecord({ proving, catalogue }, key, value),
-    select: selectRecord,
-    publisherOf: (_key, value) => decodeEnvelope(value).statement.publisher,
+    validate: (key, value) => validateRecord({ proving, catalogue, takeNotice }, key, value),
+    select: (key, values) => selectRecord(key, values, bytes => noticeOf(bytes).sequence),
+    publisherOf: (key, value) =>
+      key.kind === 'notice' ? key.notice : decodeEnvelope(value).statement.publisher,
   })
   const names = new DnsNames({ log }, { servers: config.dns.servers })
+  const refusals = new RecentRefusals({ host: libp2p, now: Date.now })
   const knownPeers = new KnownPeers(
     { host: libp2p, records: scope('peers'), names, log },
-    { bootstrap: config.bootstrap },
+    { bootstrap: [...config.bootstrap, ...config.trust.pinnedPeers] },
   )
   const announcer = new Announcer({
     router,
     records: scope('announcements'),
     recordBytes: key => recordUnder({ catalogue }, key),
     log,
+  })
+
+  const trustNews = new TrustNews({
+    ...{ trust: trust.chain, router, announcer, peers: () => peers(), now: Date.now, log },
+    authority: membership.authority?.certificate.fingerprint,
   })
 
   const scores = new PeerScores({ records: scope('scores') })
@@ -146,17 +218,22 @@ export async function createNode(
     findProviders: (root, options) => findProviders(providers, root, options),
   })
   const sync = new Sync(
-    { host, catalogue, log, accept: bytes => accept({ ...proving, catalogue }, bytes) },
+    { host, catalogue, log, accept: bytes => accept(accepting, bytes) },
     { ...defaultSyncOptions, enabled: config.sync.enabled, intervalMs: config.sync.intervalSeconds * 1000 },
   )
 
   const peers = () => [...new Set(host.connections().map(({ peer }) => peer))]
+  const pinnedPeers = config.trust.pinnedPeers.flatMap(address => /\/p2p\/(\w+)$/.exec(address)?.[1] ?? [])
   const resolving: ResolveDeps = {
     catalogue,
     router,
     peers,
     ask: (peer, question, options) => sync.ask(peer, question, options),
-    accept: bytes => accept({ ...proving, catalogue }, bytes),
+    accept: bytes => accept(accepting, bytes),
+    now: Date.now,
+    standing,
+    isHere: async root => (await store.state(root)) === 'complete',
+    pinnedPeers: () => pinnedPeers.filter(peer => host.isConnected(peer)),
     pins: config.publishers.pins,
     log,
   }
@@ -177,16 +254,50 @@ export async function createNode(
     replicationOptions(config),
   )
   const turns = new Turns()
-  const publishing: PublishDeps = {
+  const sealAs = (identity: EnvelopeSigner) => ({
+    publisher: identity.fingerprint,
+    seal: <S extends Statement>(statement: S) => sealStatement(statement, identity),
+  })
+  const signing = (rights: readonly PublisherRight[]) => (name: string) =>
+    sealAs(identities.for(name, rights))
+  const heads: Omit<NextHeadDeps, 'publisher' | 'seal'> = {
     network: config.network,
-    publisher: signer.fingerprint,
     now: Date.now,
+    catalogue,
+    askPeers: (name, options) => askPeers({ peers, ask: resolving.ask, log }, name, options),
+    exclusively: (name, work) => turns.take(name, work),
+  }
+  const publishing: PublishDeps = {
+    ...heads,
     store,
-    seal: statement => sealStatement(statement, signer),
     catalogue,
     recall: id => recallRelease(id),
     announce: announceRelease,
-    exclusively: (name, work) => turns.take(name, work),
+    signsFor: signing(['publish']),
+  }
+  const announceHead = (publisher: string, name: string) =>
+    announcer.add({ kind: 'record', key: { kind: 'head', publisher, name } })
+  const yanking = (name: string): YankDeps => ({
+    ...heads,
+    announceHead,
+    ...signing(['publish', 'yank'])(name),
+  })
+  const renewAll = async () => {
+    let renewed = 0
+    for (const identity of identities.list()) {
+      const { names, rights } = identity.certificate
+      const right = rights.includes('publish') ? 'head' : rights.includes('freshen') ? 'freshness' : undefined
+      const signs: RenewDeps['signs'] = name => (grantsName(names, name) ? right : undefined)
+      renewed += await renewHeads({ ...heads, catalogue, announceHead, signs, ...sealAs(identity) })
+    }
+    return renewed
+  }
+  const healing = (publisher: string, name: string): HealDeps | undefined => {
+    const identity = identities
+      .list()
+      .find(one => one.fingerprint === publisher && grantsName(one.certificate.names, name))
+    if (identity === undefined) return undefined
+    return { ...heads, announceHead, log, signingKey: signer.publicKeys.ed25519, ...sealAs(identity) }
   }
 
   const staging = new StagingArea(stagingRoot(paths.home))
@@ -216,7 +327,7 @@ export async function createNode(
     executor,
     delegations,
     peers,
-    resolve: (ref, options) => resolve(resolving, ref, options),
+    resolve: (ref, options) => resolution(resolving, ref, options),
     readFile: (release, path, options) => readReleaseFile(release, path, options),
   }
   new DelegationServer({
@@ -233,7 +344,7 @@ export async function createNode(
     { keepMs: config.storage.keepResultsSeconds * 1000 },
   )
   const keeping: KeepDeps = {
-    publisher: signer.fingerprint,
+    publisher: identities.publisher,
     catalogue,
     pins,
     isOwed: root => replication.isOwed(root),
@@ -251,12 +362,17 @@ export async function createNode(
 
   async function recallRelease(id: string) {
     const bytes = await catalogue.forgottenBytes(id)
-    const envelope = bytes === undefined ? undefined : await prove(proving, bytes)
+    const envelope = bytes === undefined ? undefined : await prove(proving, decodeEnvelope(bytes))
     return envelope !== undefined && isRelease(envelope) ? envelope : undefined
   }
 
   async function stagePackage(spec: ExecutionSpec, options: CallOptions) {
-    const release = await resolve(resolving, spec.release, options)
+    // Whether it may be taken was decided when it was submitted; since then it may have been revoked.
+    const release = await resolve(resolving, spec.release, {
+      ...options,
+      allowStale: true,
+      asKnown: true,
+    })
     using _lease = store.lease(release.statement.root)
     const { index } = await fetchRelease(fetching, release, options)
     const directory = await staging.create('package', spec.id)
@@ -322,13 +438,18 @@ export async function createNode(
       }
     },
     writeResult: (root, out, { signal, force }) => writeContent({ store }, root, out, { signal, force }),
+    openResult: async (root, options) => {
+      const index = await store.index(root)
+      if (index === undefined) throw expiredResult(root, config.storage.keepResultsSeconds)
+      return { root, index, read: (offset, length) => readLeased(store, root, offset, length, options) }
+    },
     offersExecution: peer => delegations.askWhetherOffers(peer),
   })
   const api = createNodeApi({
     version: catalogVersion,
     home: paths.home,
     network: config.network,
-    publisher: signer.fingerprint,
+    publisher: identities.publisher,
     host,
     store,
     catalogue,
@@ -338,6 +459,7 @@ export async function createNode(
       publish: publishing,
       fetch: fetching,
       resolve: resolving,
+      yank: yanking,
       remove: { store, catalogue, pins, withdraw: (release, keep) => withdraw({ announcer }, release, keep) },
       collect: collecting,
       pin: { ...fetching, pins },
@@ -351,12 +473,29 @@ export async function createNode(
     }),
     bandwidth: () => bandwidthStatus(config, limited),
     networkNames: () => names.names(),
+    refusals: () => refusals.list(),
     holders: (root, options) => holdersOf(providers, root, options),
     executions,
+    roots: createRootsApi(trust.chain),
+    trust: createTrustApi({
+      ...{ trust, config, publisher: signer, peer: host.peer },
+      authority:
+        membership.authority === undefined ||
+        authoritySigner === undefined ||
+        certificates.authority === undefined
+          ? undefined
+          : {
+              chain: certificates.authority,
+              signer: authoritySigner,
+              issued: () => (membership.authority as Authority).issued(),
+            },
+      admissionOf: peer => libp2p.admissionOf(peer),
+    }),
+    certificates: membership.api,
     replication: createReplicationApi({
       replication,
       store,
-      resolve: (ref, options) => resolve(resolving, ref, options),
+      resolve: (ref, options) => resolve(resolving, ref, { ...options, purpose: 'look' }),
       releaseOf: root => catalogue.release(catalogue.releasesByRoot(root)[0]?.id ?? ''),
     }),
   })
@@ -412,7 +551,7 @@ export async function createNode(
             if (release === undefined) continue
             await ensureAnnounced({ announcer }, release)
             const { publisher, size } = release.statement
-            if (publisher === signer.fingerprint && !(await replication.wasKept(root)))
+            if (identities.isOwn(publisher) && !(await replication.wasKept(root)))
               await replication.keep({ id, root, size })
           }
       }
@@ -421,16 +560,47 @@ export async function createNode(
       )
     },
   }
+  /** What was believed under the older news is looked at again: members, and the heads of publishers. */
+  const doubt = async (change: TrustChange) => {
+    // A list that was only made anew takes nothing back.
+    if (change === 'renewed') return
+    try {
+      const refused = await libp2p.recheck()
+      const dropped = await catalogue.dropHeads(record => standing(record).state === 'refused')
+      if (refused.length + dropped.length > 0)
+        log.warn({ change, peers: refused, heads: dropped.length }, 'what was revoked was let go')
+      // A root brings authorities whose records were strangers' before; a dropped head makes place for an honest one.
+      if (change === 'root' || dropped.length > 0) sync.reconsider()
+    } catch (error) {
+      log.error(
+        { change, error: String(error) },
+        'not all could be checked against the news of what is revoked',
+      )
+    }
+  }
+  const stopHealing = new AbortController()
+  const healed = new Turns()
+  const toHeal = new Set<string>()
+  /** One at work and at most one after it, whatever number of heads say that there is something to unite. */
+  const heal = async (publisher: string, name: string) => {
+    const deps = healing(publisher, name)
+    const key = `${publisher}/${name}`
+    if (deps === undefined || toHeal.has(key)) return
+    toHeal.add(key)
+    await healed
+      .take(key, async () => {
+        toHeal.delete(key)
+        await healHead(deps, name, { graceMs: healGraceMs, signal: stopHealing.signal })
+      })
+      .catch((error: unknown) =>
+        log.warn({ package: name, error: String(error) }, 'contradicting heads could not be united'),
+      )
+  }
   let renewal: NodeJS.Timeout | undefined
   const renewing: Service = {
     async start() {
       const renew = () =>
-        renewHeads({
-          ...publishing,
-          catalogue,
-          announceHead: (publisher, name) =>
-            announcer.add({ kind: 'record', key: { kind: 'head', publisher, name } }),
-        }).then(
+        renewAll().then(
           renewed => renewed > 0 && log.info({ renewed }, 'heads were signed anew'),
           (error: unknown) => log.error({ error: String(error) }, 'heads could not be signed anew'),
         )
@@ -439,11 +609,15 @@ export async function createNode(
     },
     async stop() {
       clearInterval(renewal)
+      stopHealing.abort()
     },
   }
   const events: Service = {
     async start() {
-      catalogue.onRecord(({ id }) => sync.announce(id))
+      catalogue.onRecord(event => {
+        sync.announce(event.id)
+        if (event.kind === 'equivocation') void heal(event.publisher, event.name)
+      })
       catalogue.onForget(({ root }) => {
         if (catalogue.releasesByRoot(root).length > 0) return
         replication
@@ -455,17 +629,21 @@ export async function createNode(
       host.onPeer((_peer, change) => {
         if (change === 'connected') announcer.wake()
       })
+      trust.chain.onChange(change => void doubt(change))
     },
   }
 
   const services: readonly Service[] = [
     // Stopped last: what is under way when the node stops may still have to be signed or proved.
     { stop: () => signer.stop() },
+    { stop: async () => authoritySigner?.stop() },
     { stop: () => verifier.stop() },
     records,
     store,
     pins,
+    tokens,
     catalogue,
+    trust,
     search,
     scores,
     sandbox,
@@ -475,6 +653,7 @@ export async function createNode(
     // Before anybody can reach this node: what is stored from now on is never taken for a leftover.
     tidy,
     events,
+    refusals,
     libp2p,
     ...(limited === undefined ? [] : [limited]),
     router,
@@ -486,8 +665,10 @@ export async function createNode(
     delegations,
     replication,
     renewing,
+    trustNews,
+    ...membership.services,
   ]
-  return { api, peer: host.peer, addresses: () => host.addresses(), ...inOrder(services, log) }
+  return { api, tokens, peer: host.peer, addresses: () => host.addresses(), ...inOrder(services, log) }
 }
 
 function bandwidthStatus({ bandwidth }: Config, limited: LimitedHost | undefined): Status['bandwidth'] {

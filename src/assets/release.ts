@@ -1,12 +1,14 @@
-// The two signed records of the product, as values and as canonical bytes: a release (one published version)
-// and a head (a publisher's numbered list of the versions of one name). Signing and verifying live in trust/;
-// this file owns the formats and refuses whatever is malformed before any signature is looked at.
+// The signed records of the product, as values and as canonical bytes: a release (one published version), a head (a
+// publisher's numbered list of the versions of one name) and a freshness statement (a longer life for one head).
+// Signing and verifying live in trust/; this file owns the formats and refuses whatever is malformed before any
+// signature is looked at.
 //
 //   envelope  = { v, statement: bytes, signatures: [{ algorithm, key, signature }], chain: [bytes], proofs: [bytes] }
-//   statement = canonical CBOR of a release or head statement; what is signed (see trust/envelope.ts)
+//   statement = canonical CBOR of a release, head or freshness statement; what is signed (see trust/envelope.ts)
 //   release id = CID of the whole envelope
 //
-// `chain` (certificates) and `proofs` (admission) are places kept for what comes: empty for now.
+// `chain` is the certificates that let the signer sign, leaf first, without the root (docs/trustchain.md). `proofs`
+// (admission) is a place kept for what comes: empty for now.
 import { decodeCbor, encodeCbor } from '../base/cbor.ts'
 import { type CidText, cidOf, isCid } from '../base/cid.ts'
 import { CatalogError } from '../base/errors.ts'
@@ -22,6 +24,11 @@ export const recordLimits = {
   maxSignatures: 8,
   maxChain: 8,
   maxProofs: 8,
+  /** Characters of why a version is yanked or revoked, and of what a deprecation says. */
+  maxReasonLength: 200,
+  maxDeprecationLength: 500,
+  /** Nothing is called fresh for longer than this after it was signed: who is cut off must come to know it. */
+  maxFreshMs: 30 * 24 * 3600 * 1000,
 } as const
 
 export interface ReleaseStatement {
@@ -47,6 +54,16 @@ export interface ReleaseStatement {
   readonly signedAt: number
 }
 
+/** One line of a head. */
+export interface ListedVersion {
+  readonly version: string
+  readonly id: CidText
+  /** Why nobody should take it up any more; ranges pass it over, its exact version still finds it. Comes and goes. */
+  readonly yanked?: string
+  /** Why nobody may install it any more. Never goes away. */
+  readonly revoked?: string
+}
+
 export interface HeadStatement {
   readonly type: 'head'
   readonly network: string
@@ -57,13 +74,28 @@ export interface HeadStatement {
   /** CID of the envelope of the head before; absent for the first. */
   readonly previous?: CidText
   /** Ascending by semantic version. */
-  readonly versions: readonly { readonly version: string; readonly id: CidText }[]
+  readonly versions: readonly ListedVersion[]
+  /** What those who use the package should know, for example what to use instead. Comes and goes. */
+  readonly deprecated?: string
   readonly signedAt: number
   /** Milliseconds since 1970 (UTC); past it the head is old news. */
   readonly expiresAt: number
 }
 
-export type Statement = ReleaseStatement | HeadStatement
+/** Extends the life of exactly one head; signed by whoever the publisher lets freshen, who can change nothing else. */
+export interface FreshnessStatement {
+  readonly type: 'freshness'
+  readonly network: string
+  readonly publisher: string
+  readonly name: string
+  /** The head that is still the newest, and its number. */
+  readonly head: CidText
+  readonly sequence: number
+  readonly signedAt: number
+  readonly expiresAt: number
+}
+
+export type Statement = ReleaseStatement | HeadStatement | FreshnessStatement
 
 export interface Signature {
   /** `ed25519` or `falcon-1024-r3`. */
@@ -84,6 +116,10 @@ export interface Envelope<S extends Statement = Statement> {
   readonly id: CidText
 }
 
+/** The Ed25519 key that signed it: which machine of a publisher did. */
+export const signingKeyOf = ({ signatures }: Pick<Envelope, 'signatures'>): Uint8Array =>
+  signatures[0]?.key ?? new Uint8Array(0)
+
 const version = 1
 
 /** The canonical bytes of a statement: what gets signed. */
@@ -97,8 +133,8 @@ export function encodeEnvelope<S extends Statement>(
   statement: S,
   statementBytes: Uint8Array,
   signatures: readonly Signature[],
+  chain: readonly Uint8Array[] = [],
 ): Envelope<S> {
-  const chain: Uint8Array[] = []
   const proofs: Uint8Array[] = []
   const bytes = encodeCbor({ v: version, statement: statementBytes, signatures, chain, proofs })
   if (bytes.byteLength > recordLimits.maxBytes)
@@ -148,7 +184,8 @@ function decodeStatement(bytes: Uint8Array): Statement {
   const type = (raw as { type?: unknown } | null)?.type
   if (type === 'release') return decodeRelease(raw)
   if (type === 'head') return decodeHead(raw)
-  throw broken('it is neither a release nor a head')
+  if (type === 'freshness') return decodeFreshness(raw)
+  throw broken('it is neither a release nor a head nor a freshness statement')
 }
 
 const releaseFields = [
@@ -197,6 +234,7 @@ const headFields = [
   'sequence',
   'previous',
   'versions',
+  'deprecated',
   'signedAt',
   'expiresAt',
 ]
@@ -208,10 +246,7 @@ function decodeHead(value: unknown): HeadStatement {
   if (sequence < 1) throw broken('its sequence is below 1')
   if ((sequence === 1) !== (raw['previous'] === undefined))
     throw broken('only the first head has no predecessor')
-  const versions = list(raw['versions'], recordLimits.maxVersions, 'versions').map(item => {
-    const fields = record(item, ['version', 'id'])
-    return { version: semver(fields['version']), id: cid(fields['id']) }
-  })
+  const versions = list(raw['versions'], recordLimits.maxVersions, 'versions').map(decodeListed)
   if (new Set(versions.map(item => item.version)).size !== versions.length)
     throw broken('it lists a version twice')
   return {
@@ -222,9 +257,43 @@ function decodeHead(value: unknown): HeadStatement {
     sequence,
     ...(raw['previous'] === undefined ? {} : { previous: cid(raw['previous']) }),
     versions,
-    signedAt: natural(raw, 'signedAt'),
-    expiresAt: natural(raw, 'expiresAt'),
+    ...optionalText(raw, 'deprecated', recordLimits.maxDeprecationLength),
+    ...lifeOf(raw),
   }
+}
+
+function decodeListed(item: unknown): ListedVersion {
+  const fields = record(item, ['version', 'id', 'yanked', 'revoked'])
+  return {
+    version: semver(fields['version']),
+    id: cid(fields['id']),
+    ...optionalText(fields, 'yanked', recordLimits.maxReasonLength),
+    ...optionalText(fields, 'revoked', recordLimits.maxReasonLength),
+  }
+}
+
+const freshnessFields = [
+  'v',
+  'type',
+  'network',
+  'publisher',
+  'name',
+  'head',
+  'sequence',
+  'signedAt',
+  'expiresAt',
+]
+
+function decodeFreshness(value: unknown): FreshnessStatement {
+  const raw = record(value, freshnessFields)
+  const sequence = natural(raw, 'sequence')
+  if (sequence < 1) throw broken('its sequence is below 1')
+  return { type: 'freshness', ...common(raw), head: cid(raw['head']), sequence, ...lifeOf(raw) }
+}
+
+function lifeOf(raw: Record<string, unknown>): { signedAt: number; expiresAt: number } {
+  const [signedAt, expiresAt] = [natural(raw, 'signedAt'), natural(raw, 'expiresAt')]
+  return { signedAt, expiresAt }
 }
 
 function common(raw: Record<string, unknown>): { network: string; publisher: string; name: string } {
@@ -252,6 +321,18 @@ function text(raw: Record<string, unknown>, field: string, maxLength: number): s
   if (typeof value !== 'string' || value === '' || value.length > maxLength)
     throw broken(`${field} is not a short text`)
   return value
+}
+
+function optionalText<F extends string>(
+  raw: Record<string, unknown>,
+  field: F,
+  maxLength: number,
+): { readonly [K in F]?: string } {
+  if (raw[field] === undefined) return {}
+  const value = text(raw, field, maxLength)
+  // It reaches terminals.
+  if (/\p{Cc}/u.test(value)) throw broken(`${field} has control characters`)
+  return { [field]: value } as { [K in F]: string }
 }
 
 function natural(raw: Record<string, unknown>, field: string): number {

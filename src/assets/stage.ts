@@ -3,5 +3,8 @@
 
 declare const verified: unique symbol
 
-/** An envelope whose form and both signatures were proved. Made only in trust/envelope.ts. */
+/**
+ * An envelope whose form and both signatures were proved: made only in trust/envelope.ts. A proof of equivocation whose
+ * two heads were: in flows/accept.ts.
+ */
 export type Verified<E> = E & { readonly [verified]: true }

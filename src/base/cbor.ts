@@ -16,13 +16,16 @@ export function decodeCbor(bytes: Uint8Array, maxBytes: number, what: string): u
       `${what} is ${bytes.byteLength} bytes; at most ${maxBytes} are accepted.`,
     )
   let value: unknown
+  let canonical: Uint8Array
   try {
     value = dagCbor.decode(bytes)
+    // Here too: what is nested too deep to be encoded is refused like what is too deep to be decoded.
+    canonical = dagCbor.encode(value)
   } catch (error) {
     throw new CatalogError('bad-record', `${what} is not DAG-CBOR: ${(error as Error).message}.`, {}, error)
   }
   // The decoder is strict about most things but not all (map key order): one comparison closes the rest.
-  if (!equalBytes(dagCbor.encode(value), bytes))
+  if (!equalBytes(canonical, bytes))
     throw new CatalogError('bad-record', `${what} is not in canonical form.`)
   return value
 }

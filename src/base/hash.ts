@@ -1,4 +1,4 @@
-// The one door to hashing: BLAKE3 (native, with a portable fallback) and SHA-256, one-shot and streaming.
+// The one door to hashing: BLAKE3 (native, with a portable fallback) and SHA-256, one-shot and streaming; SHAKE256.
 import { createHash, type Hash, hash } from 'node:crypto'
 import { createRequire } from 'node:module'
 
@@ -73,6 +73,13 @@ export const blake3Hasher = (): Hasher => implementation.hasher()
 
 /** SHA-256 (FIPS 180-4) of the bytes: 32 bytes. */
 export const sha256 = (bytes: Uint8Array): Uint8Array => new Uint8Array(hash('sha256', bytes, 'buffer'))
+
+/** SHAKE256 (FIPS 202) of the parts, one after the other: the first `length` bytes of its endless output. */
+export function shake256(parts: readonly Uint8Array[], length: number): Uint8Array {
+  const state = createHash('shake256', { outputLength: length })
+  for (const part of parts) state.update(part)
+  return state.digest()
+}
 
 export const sha256Hasher = (): SnapshotHasher => snapshotHasher(createHash('sha256'))
 

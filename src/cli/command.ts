@@ -24,7 +24,9 @@ export interface Command {
   readonly completeOperands?: 'path' | readonly string[]
   /** The carrier ends on Ctrl-C by itself. */
   readonly handlesSignals?: true
-  readonly load: () => Promise<{ readonly run: Run }>
+  /** What runs it; or its verbs, commands of their own behind its name. */
+  readonly load?: () => Promise<{ readonly run: Run }>
+  readonly verbs?: readonly Command[]
 }
 
 /** Resolves with the exit code; undefined is 0. */
@@ -38,18 +40,57 @@ export interface Invocation {
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal
   readonly client: ControlClient
+  /** --socket: a daemon that reads and writes no files of this user's. Content passes as a stream. */
+  readonly streams: boolean
   readonly carriers: Carriers
   /** Prints the one JSON object, or the text for people. */
   print(json: unknown, text: () => string): void
 }
 
+/** How far the next root of a network is; keys and certificates are fingerprints. */
+export interface RootProposal {
+  readonly version: number
+  readonly network: string
+  readonly added: readonly string[]
+  readonly removed: readonly string[]
+  readonly threshold: number
+  readonly notAfter: number
+  readonly carried: readonly string[]
+  readonly revoked: readonly string[]
+  readonly signed: readonly string[]
+  readonly missing: { readonly old: number; readonly new: number }
+}
+
+export interface HomeChoices {
+  home: string
+  passphraseFile?: string
+  /** PEM file of an X.509 certificate and its Ed25519 key. */
+  certificate?: string
+}
+
+export interface MadeHome {
+  readonly home: string
+  readonly network: string
+  readonly root: string
+  readonly peerId: string
+  readonly publisher: string
+  readonly unlockKey?: string
+  readonly rootKeys?: string
+}
+
 /** The commands that are more than a call to the daemon: rows above this one carry them. */
 export interface Carriers {
-  init(options: {
-    home: string
-    network?: string
-    passphraseFile?: string
-  }): Promise<{ peerId: string; publisher: string; home: string; unlockKey?: string }>
+  /** Founds a network. */
+  init(
+    options: HomeChoices & { network?: string; rootKeys?: number; rootThreshold?: number },
+  ): Promise<MadeHome>
+  join(options: HomeChoices & { invite: string; label?: string; signal: AbortSignal }): Promise<MadeHome>
+  /** Writes the file that an authority answers. */
+  request(
+    options: HomeChoices & { request: string; label?: string },
+  ): Promise<{ home: string; peerId: string; publisher: string; request: string }>
+  /** Takes that answer. */
+  complete(options: HomeChoices & { membership: string; root?: string }): Promise<MadeHome>
   /** Runs until a signal ends it; resolves with the exit code. */
   daemon(options: { home: string; flags: ConfigFlags }): Promise<number>
   keys(options: {
@@ -61,5 +102,20 @@ export interface Carriers {
     keys: readonly { holds: string; name: string; protection: 'none' | 'key-file' | 'passphrase' }[]
     changed: number
   }>
+  rootFiles: {
+    makeKey(options: { file: string; home: string; passphraseFile?: string }): Promise<{ key: string; publicKeys: string }>
+    propose(options: {
+      file: string
+      current: string
+      authorities: readonly string[]
+      addKeys: readonly string[]
+      remove: readonly string[]
+      threshold?: number
+      revoke: readonly string[]
+      lifetimeMs?: number
+    }): Promise<RootProposal>
+    sign(options: { file: string; directory: string; home: string; passphraseFile?: string }): Promise<RootProposal>
+    complete(options: { file: string }): Promise<{ document: string; state: RootProposal }>
+  }
   demo(options: { json: boolean; keep: boolean }): Promise<number>
 }

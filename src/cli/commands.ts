@@ -1,11 +1,25 @@
 // Every command with its operands, options and examples, as data: help, parsing and shell completion are made of it.
 // What a command does is in commands/, loaded when it runs.
 import type { Command, CommandOption } from './command.ts'
+import { certificateCommands } from './trust-certificates.ts'
+import { rotateCommand } from './trust-rotate.ts'
+import { showCommands } from './trust-show.ts'
+import { tokenCommand } from './trust-token.ts'
 
 export const globalOptions: readonly CommandOption[] = [
   {
     flags: '--home <dir>',
     summary: 'the node’s home (default: $CATALOG_HOME, else ~/.local/share/catalog)',
+    complete: 'path',
+  },
+  {
+    flags: '--socket <path>',
+    summary: 'another node’s shared control socket (also CATALOG_SOCKET)',
+    complete: 'path',
+  },
+  {
+    flags: '--token-file <file>',
+    summary: 'the file with the token for it (also CATALOG_TOKEN_FILE)',
     complete: 'path',
   },
   { flags: '--json', summary: 'print one JSON object (a stream: one a line) instead of text' },
@@ -14,6 +28,10 @@ export const globalOptions: readonly CommandOption[] = [
 const publisherOption: CommandOption = {
   flags: '--publisher <fingerprint>',
   summary: 'which publisher is meant, where several hold the name',
+}
+const staleOption: CommandOption = {
+  flags: '--allow-stale',
+  summary: 'take it even where nobody can say whether its publisher’s list of it still holds',
 }
 const forceOption: CommandOption = {
   flags: '--force',
@@ -30,18 +48,41 @@ const nodeCommands: readonly Command[] = [
   {
     name: 'init',
     operands: [],
-    summary: 'make the home of a node: keys and config',
+    summary: 'make the home of a node, in a new network or as a member of one',
     more:
-      'Never prompts, never starts the daemon. The keys are encrypted: with the passphrase, or without one with a ' +
-      'random key in HOME/unlock.key, which belongs into no backup that holds HOME/keys.',
+      'Never prompts, never starts the daemon. Without --join it founds a network: its root keys lie in HOME/root-keys ' +
+      'and should go offline. The keys are encrypted: with the passphrase, or without one with a random key in ' +
+      'HOME/unlock.key, which belongs into no backup that holds HOME/keys. Interrupted, it can be run again. A member ' +
+      'whose certificates have lapsed comes back with a new invite.',
     options: [
-      { flags: '--network <name>', summary: 'the network this node belongs to (default: catalog)' },
+      { flags: '--join <invite>', summary: 'join the network of this invite (`catalog trust invite` there)' },
+      { flags: '--network <name>', summary: 'the name of the new network (default: catalog)' },
+      { flags: '--root-keys <count>', summary: 'keys of the new network’s root (default: 1)', number: true },
+      {
+        flags: '--root-threshold <count>',
+        summary: 'how many of them its next version needs (default: 1)',
+        number: true,
+      },
+      { flags: '--label <text>', summary: 'what this node is called, for people (with --join, --request)' },
+      {
+        flags: '--certificate <file>',
+        summary: 'a PEM file with an X.509 certificate and its Ed25519 key, which becomes the node’s key',
+        complete: 'path',
+      },
+      {
+        flags: '--request <file>',
+        summary: 'without a connection: write a request for an authority to answer',
+        complete: 'path',
+      },
+      { flags: '--membership <file>', summary: 'the answer to that request', complete: 'path' },
+      { flags: '--root <fingerprint>', summary: 'with --membership: which network it must be of' },
       passphraseOption,
     ],
     examples: [
-      ['catalog init', 'make a home at the default place'],
+      ['catalog init', 'found a network at the default place'],
+      ['catalog init --network acme --root-keys 3 --root-threshold 2', 'any two of three keys decide over it'],
+      ['catalog init --join INVITE --label laboratory-3', 'join a network'],
       ['catalog init --home /srv/node-a --json', 'make one elsewhere, and print its peer id'],
-      ['catalog init --passphrase-file ~/.catalog-passphrase', 'the keys open with a passphrase'],
     ],
     load: () => import('./commands/init.ts'),
   },
@@ -232,6 +273,7 @@ const releaseCommands: readonly Command[] = [
       { flags: '--no-out', summary: 'only into the node’s store' },
       forceOption,
       publisherOption,
+      staleOption,
     ],
     examples: [
       ['catalog fetch word-count', 'into ./word-count-1.2.0'],
@@ -245,7 +287,7 @@ const releaseCommands: readonly Command[] = [
     operands: ['<ref>', '<path>'],
     summary: 'print one file of a release, before the rest of it is here',
     more: 'What is missing of the file is fetched first. Without --json its bytes are printed as they are.',
-    options: [],
+    options: [staleOption],
     examples: [
       ['catalog cat word-count main.py', ''],
       ['catalog cat word-count@1.2.0 data/big.csv | head', 'ends the fetch after the first lines'],
@@ -259,6 +301,36 @@ const releaseCommands: readonly Command[] = [
     options: [],
     examples: [['catalog remove word-count@1.1.0', '']],
     load: () => import('./commands/remove.ts'),
+  },
+  {
+    name: 'yank',
+    operands: ['<ref>'],
+    summary: 'say that nobody should take up a version that you published',
+    more:
+      'No range chooses it any more; its exact version still finds it, with a warning. With --revoke nobody ' +
+      'installs it at all, and that is for good.',
+    options: [
+      { flags: '--reason <text>', summary: 'why, in at most 200 characters' },
+      { flags: '--undo', summary: 'take the yank back' },
+      { flags: '--revoke', summary: 'for good: not even its exact version installs it' },
+    ],
+    examples: [
+      ['catalog yank word-count@1.2.0 --reason "counts twice"', ''],
+      ['catalog yank word-count@1.2.0 --undo', ''],
+    ],
+    load: () => import('./commands/yank.ts'),
+  },
+  {
+    name: 'deprecate',
+    operands: ['<name>'],
+    summary: 'say that a package of yours has had its day',
+    more: 'Whoever takes it is told; it installs as before.',
+    options: [
+      { flags: '--message <text>', summary: 'what to do instead, in at most 500 characters' },
+      { flags: '--undo', summary: 'take it back' },
+    ],
+    examples: [['catalog deprecate word-count --message "Use text-stats."', '']],
+    load: () => import('./commands/deprecate.ts'),
   },
   {
     name: 'replicas',
@@ -280,6 +352,7 @@ const releaseCommands: readonly Command[] = [
       { flags: '--remove', summary: 'end the pin' },
       { flags: '--list', summary: 'show what is pinned' },
       publisherOption,
+      staleOption,
     ],
     examples: [
       ['catalog pin base-runtime@^2', ''],
@@ -331,6 +404,7 @@ const executionCommands: readonly Command[] = [
       { flags: '--nodes <count>', summary: 'on how many nodes, for a distributed package', number: true },
       { flags: '--detach', summary: 'print the execution’s id and leave it running' },
       publisherOption,
+      staleOption,
     ],
     examples: [
       ['catalog execute word-count --input novel.txt -- --fast', ''],
@@ -382,6 +456,18 @@ const executionCommands: readonly Command[] = [
   },
 ]
 
+const trustCommands: readonly Command[] = [
+  {
+    name: 'trust',
+    operands: [],
+    summary: 'who may do what',
+    options: [],
+    examples: [['catalog trust token --help', 'tokens for other users of this machine']],
+    completeOperands: ['show', 'can', 'invite', 'grant', 'revoke', 'issue', 'issued', 'export', 'rotate', 'token'],
+    verbs: [...showCommands, ...certificateCommands, rotateCommand, tokenCommand],
+  },
+]
+
 const shellCommands: readonly Command[] = [
   {
     name: 'completion',
@@ -402,6 +488,7 @@ export const commandGroups: readonly (readonly [heading: string, commands: reado
   ['The node:', nodeCommands],
   ['Packages:', releaseCommands],
   ['Executions:', executionCommands],
+  ['Trust:', trustCommands],
   ['The shell:', shellCommands],
 ]
 

@@ -61,11 +61,11 @@ export async function runDemo({
 }
 
 async function tell(root: string, nodes: DemoNode[], say: (line: string) => void): Promise<Report> {
-  say('Three nodes on this machine, each its own process with its own home, keys and store.\n')
-  const alice = await begin(root, nodes, 'alice', [])
-  const bootstrap = alice.addresses.filter(address => address.includes('/quic-v1/'))
-  const bob = await begin(root, nodes, 'bob', bootstrap)
-  const carol = await begin(root, nodes, 'carol', bootstrap)
+  say('Three nodes on this machine, each its own process with its own home, keys and store.')
+  say('alice founds a network; bob and carol each join it with an invite of hers.\n')
+  const alice = await begin(root, nodes, 'alice')
+  const bob = await begin(root, nodes, 'bob', alice)
+  const carol = await begin(root, nodes, 'carol', alice)
   for (const { name, peerId, addresses } of nodes)
     say(`  ${name.padEnd(6)} ${peerId.slice(-12)}  ${addresses[0] ?? ''}`.slice(0, 78))
   await refuseWithoutSandbox(carol)
@@ -73,6 +73,7 @@ async function tell(root: string, nodes: DemoNode[], say: (line: string) => void
   say('\n1. alice signs and publishes two packages (Falcon-1024 and Ed25519).')
   const small = await publish(alice, join(packages, 'line-count'), say)
   const large = await publish(alice, await sampleTree(root), say)
+  await refuseStrangers(bob, join(packages, 'line-count'), say)
 
   say('\n2. bob finds tree-digest and fetches it from alice.')
   await known(bob, large.id)
@@ -102,13 +103,9 @@ async function tell(root: string, nodes: DemoNode[], say: (line: string) => void
   return { published: [small, large], fetched: [first, second], executed: [counted, digested] }
 }
 
-async function begin(
-  root: string,
-  nodes: DemoNode[],
-  name: string,
-  bootstrap: readonly string[],
-): Promise<DemoNode> {
-  const node = await startNode({ name, home: join(root, name), bootstrap })
+async function begin(root: string, nodes: DemoNode[], name: string, founder?: DemoNode): Promise<DemoNode> {
+  const invited = founder === undefined ? {} : await founder.client.invite({ label: name })
+  const node = await startNode({ name, home: join(root, name), ...invited })
   nodes.push(node)
   return node
 }
@@ -130,6 +127,18 @@ async function publish(node: DemoNode, path: string, say: (line: string) => void
     `   ${`${result.name}@${result.version}`.padEnd(18)} ${String(result.files).padStart(4)} files, ${formatBytes(result.size).padStart(9)}  in ${formatDuration(result.milliseconds)}`,
   )
   return result
+}
+
+/** bob is a member, and the names are alice's. */
+async function refuseStrangers(node: DemoNode, path: string, say: (line: string) => void): Promise<void> {
+  try {
+    await node.client.publish({ path })
+  } catch (error) {
+    if (!isCatalogError(error, 'certificate-name-not-granted')) throw error
+    say(`   ${node.name} may not publish them: no name was granted to that node's publisher.`)
+    return
+  }
+  throw new DemoFailure(`${node.name} published a name that it does not hold`)
 }
 
 /** A published release reaches connected peers by itself. */

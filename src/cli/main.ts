@@ -7,9 +7,19 @@ import { fileURLToPath } from 'node:url'
 enableCompileCache(fileURLToPath(new URL('../../node_modules/.cache/catalog', import.meta.url)))
 
 const { runCommandLine } = await import('./program.ts')
+const rootFiles = async () => (await import('../root-files.ts')).rootFiles
 await runCommandLine(process.argv.slice(2), {
   init: async options => (await import('../init.ts')).initHome(options),
+  join: async options => (await import('../join.ts')).joinByInvite(options),
+  request: async options => (await import('../join.ts')).requestMembership(options),
+  complete: async options => (await import('../join.ts')).joinByFile(options),
   daemon: async options => (await import('../daemon.ts')).runDaemon(options),
   keys: async options => (await import('../home-keys.ts')).homeKeys(options),
+  rootFiles: {
+    makeKey: async options => (await rootFiles()).makeKey(options),
+    propose: async options => (await rootFiles()).propose(options),
+    sign: async options => (await rootFiles()).sign(options),
+    complete: async options => (await rootFiles()).complete(options),
+  },
   demo: async options => (await import('./demo.ts')).runDemo(options),
 })

@@ -1,6 +1,7 @@
 // From arguments to a command and its exit code: parsing, help, errors, Ctrl-C. The commands themselves are data
 // in commands.ts; commander is used here alone.
 import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { Command as Commander, CommanderError, InvalidArgumentError } from 'commander'
 import { CatalogError, errorTable, exitCodes, toCatalogError } from '../base/errors.ts'
 import { homeOf, homePaths } from '../config/home.ts'
@@ -31,7 +32,9 @@ export async function runCommandLine(args: readonly string[], carriers: Carriers
     process.exitCode = code ?? 0
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return
-    if (thrown instanceof CommanderError && thrown.code === 'commander.help') return program.outputHelp()
+    // Of a command without its verb, the help has been printed.
+    if (thrown instanceof CommanderError && thrown.code === 'commander.help')
+      return commandOf(args) === undefined ? program.outputHelp() : undefined
     const error = thrown instanceof CommanderError ? usageError(thrown) : toCatalogError(thrown)
     const text = failure.json
       ? JSON.stringify({ error: error.toJSON() })
@@ -41,9 +44,13 @@ export async function runCommandLine(args: readonly string[], carriers: Carriers
   }
 }
 
-/** The command's name, before anything is parsed: behind the options, one of which takes a value. */
+const optionsWithValues = globalOptions
+  .filter(({ flags }) => flags.endsWith('>'))
+  .map(({ flags }) => flags.split(' ')[0])
+
+/** The command's name, before anything is parsed: behind the options, some of which take a value. */
 function commandOf(args: readonly string[]): string | undefined {
-  return args.find((arg, at) => !arg.startsWith('-') && args[at - 1] !== '--home')
+  return args.find((arg, at) => !arg.startsWith('-') && !optionsWithValues.includes(args[at - 1]))
 }
 
 /** A payload's exit code may be any: `execute` keeps one for itself. */
@@ -72,11 +79,11 @@ async function runCommand(
     json,
     home,
     signal: interrupt.signal,
-    client: new ControlClient({ socketPath: homePaths(home).socket }),
+    ...connection(home, options),
     carriers,
     print: (value, text) => void process.stdout.write(`${json ? JSON.stringify(value) : text()}\n`),
   }
-  const { run } = await command.load()
+  const { run } = await (command.load as NonNullable<Command['load']>)()
   if (command.handlesSignals === true) return run(invocation)
   const onSignal = () => {
     // The second time, whoever presses means it.
@@ -91,15 +98,41 @@ async function runCommand(
   }
 }
 
+/** The daemon that is meant: the home's own, or the one of the socket that was named. */
+function connection(home: string, options: Record<string, unknown>): Pick<Invocation, 'client' | 'streams'> {
+  const named = (option: string, variable: string) =>
+    (options[option] as string | undefined) ?? (process.env[variable] || undefined)
+  // A home that is named is meant, whatever the environment says.
+  const socket =
+    options['home'] === undefined
+      ? named('socket', 'CATALOG_SOCKET')
+      : (options['socket'] as string | undefined)
+  if (socket === '')
+    throw new CatalogError('invalid-request', 'The --socket option is empty. Name a socket, or leave it out.')
+  if (socket === undefined) {
+    if (options['tokenFile'] !== undefined)
+      throw new CatalogError(
+        'invalid-request',
+        'A token is for a shared socket: name it with --socket, or leave --token-file out.',
+      )
+    return { client: new ControlClient({ socketPath: homePaths(home).socket }), streams: false }
+  }
+  const file = named('tokenFile', 'CATALOG_TOKEN_FILE')
+  const token =
+    file === undefined ? undefined : async () => (await import('../config/token-file.ts')).readTokenFile(file)
+  return { client: new ControlClient({ socketPath: resolve(socket), token }), streams: true }
+}
+
 type Start = (
   command: Command,
   operands: readonly string[],
   options: Record<string, unknown>,
 ) => Promise<void>
 
+const quiet = { writeErr: () => undefined, outputError: () => undefined }
+
 function buildProgram(start: Start): Commander {
   const program = new Commander('catalog')
-  const quiet = { writeErr: () => undefined, outputError: () => undefined }
   program
     .description('Publishes, finds, verifies and executes signed packages, peer to peer.')
     .usage('<command> [options]')
@@ -115,7 +148,7 @@ function buildProgram(start: Start): Commander {
     )
   addOptions(program, globalOptions)
   for (const [heading, group] of commandGroups)
-    for (const command of group) addCommand(program, command, start).configureOutput(quiet).helpGroup(heading)
+    for (const command of group) addCommand(program, command, start).helpGroup(heading)
   addHelp(program)
   return program
 }
@@ -133,10 +166,23 @@ function addCommand(program: Commander, command: Command, start: Start): Command
   addOptions(built, command.options)
   addOptions(built, globalOptions)
   built.addHelpText('after', `\nExamples:\n${examples(command)}`)
+  if (command.verbs !== undefined) {
+    // Without a verb, its help is what is asked for.
+    built.configureOutput({ writeErr: text => process.stdout.write(text), outputError: () => undefined })
+    for (const verb of command.verbs) addCommand(built, verb, start)
+    return built
+  }
+  built.configureOutput(quiet)
   return built.action(async () => {
-    await start(command, built.args, { ...program.opts(), ...built.opts() })
+    await start(command, built.args, optionsOf(built))
   })
 }
+
+/** A command's own options before those of the commands that it is a verb of. */
+const optionsOf = (command: Commander): Record<string, unknown> => ({
+  ...(command.parent === null ? {} : optionsOf(command.parent)),
+  ...command.opts(),
+})
 
 const describe = ({ summary, more }: Command): string => {
   const sentence = `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`

@@ -83,8 +83,25 @@ const configSchema = z.strictObject({
     graceSeconds: count.max(86_400),
     settleSeconds: z.number().int().min(0).max(86_400),
   }),
+  trust: z.strictObject({
+    root: z.string().regex(/^(?:b[a-z2-7]{55})?$/, 'the fingerprint of a root: 56 characters, the first a b'),
+    pinnedPeers: z.array(address).max(16),
+  }),
   publishers: z.strictObject({
     pins: z.record(z.string().refine(isPackageName, 'a package name'), z.string().min(1).max(256)),
+  }),
+  control: z.strictObject({
+    shared: z
+      .strictObject({
+        path: z
+          .string()
+          .max(103, 'at most 103 characters: systems allow no longer path for a socket')
+          .regex(/^\/[^\0]+$/, 'an absolute path, for example /run/catalog/shared.sock'),
+        group: z.union([z.string().regex(/^[^\s:]{1,64}$/), z.number().int().nonnegative()], {
+          error: 'the name or the number of a group',
+        }),
+      })
+      .optional(),
   }),
   log: z.strictObject({ level: z.enum(['silent', 'error', 'warn', 'info', 'debug']) }),
 })
@@ -152,7 +169,11 @@ export const defaultConfig: Config = freezeDeep<z.infer<typeof configSchema>>({
     graceSeconds: 30,
     settleSeconds: 10,
   },
+  // `catalog init` writes it: without one there is no network to belong to.
+  trust: { root: '', pinnedPeers: [] },
   publishers: { pins: {} },
+  // No shared socket: letting other users in is the owner's decision.
+  control: {},
   log: { level: 'info' },
 })
 

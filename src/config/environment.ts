@@ -45,12 +45,23 @@ export const variableKinds: Readonly<Record<string, Kind>> = {
   'replication.verifyEverySeconds': 'number',
   'replication.graceSeconds': 'number',
   'replication.settleSeconds': 'number',
+  'trust.root': 'text',
+  'trust.pinnedPeers': 'list',
   'publishers.pins': 'map',
+  'control.shared.path': 'text',
+  'control.shared.group': 'text',
   'log.level': 'text',
 }
 
 /** Variables of ours that are no settings. */
-const others = ['CATALOG_HOME', 'CATALOG_NO_INSTALL', 'CATALOG_PORTABLE_HASH', 'CATALOG_SCRATCH']
+const others = [
+  'CATALOG_HOME',
+  'CATALOG_NO_INSTALL',
+  'CATALOG_PORTABLE_HASH',
+  'CATALOG_SCRATCH',
+  'CATALOG_SOCKET',
+  'CATALOG_TOKEN_FILE',
+]
 
 /** Names that are shorter than their paths. */
 const shortNames: Readonly<Record<string, string>> = { 'keys.passphraseFile': 'CATALOG_PASSPHRASE_FILE' }

@@ -11,17 +11,35 @@ export interface HomePaths {
   readonly home: string
   readonly config: string
   readonly keys: string
+  /** Keys of the network's root, on the node that founded it: they can go offline. */
+  readonly rootKeys: string
+  /** This node's certificates and the network's first root. */
+  readonly trust: TrustPaths
   /** Opens the keys where there is no passphrase. Not among them: a copy of `keys` alone opens nothing. */
   readonly unlockKey: string
   readonly store: string
   readonly content: string
   readonly socket: string
+  /** Packages that come in as archives, until they are published. */
+  readonly uploads: string
   readonly lock: string
   readonly version: string
 }
 
+export interface TrustPaths {
+  readonly directory: string
+  readonly firstRoot: string
+  readonly node: string
+  readonly publisher: string
+  readonly authority: string
+  /** Certificates by which others let this node's keys sign for them: a file each. */
+  readonly delegations: string
+  /** What came with the certificates and waits for the daemon. */
+  readonly notices: string
+}
+
 /** The layout of a home; a daemon refuses a newer one and migrates an older one. */
-export const homeVersion = 1
+export const homeVersion = 2
 
 /** `--home`, CATALOG_HOME, else ~/.local/share/catalog; absolute. */
 export function homeOf(
@@ -41,14 +59,26 @@ export function homeOf(
 
 export function homePaths(dir: string): HomePaths {
   const home = resolve(dir)
+  const trust = join(home, 'trust')
   return {
     home,
     config: join(home, 'config.yaml'),
     keys: join(home, 'keys'),
+    rootKeys: join(home, 'root-keys'),
+    trust: {
+      directory: trust,
+      firstRoot: join(trust, 'root.cbor'),
+      node: join(trust, 'node.chain'),
+      publisher: join(trust, 'publisher.chain'),
+      authority: join(trust, 'authority.chain'),
+      delegations: join(trust, 'delegations'),
+      notices: join(trust, 'notices'),
+    },
     unlockKey: join(home, 'unlock.key'),
     store: join(home, 'store'),
     content: join(home, 'content'),
     socket: join(home, 'control.sock'),
+    uploads: join(home, 'uploads'),
     lock: join(home, 'daemon.lock'),
     version: join(home, 'version'),
   }
@@ -69,6 +99,12 @@ export async function openHome(dir: string): Promise<HomePaths> {
       { home: paths.home },
     )
   await checkOwner(paths.home)
+  if (version === 1)
+    throw new CatalogError(
+      'not-a-member',
+      `The home ${paths.home} was made before networks had certificates, so it belongs to none. Move it away, and make one anew with \`catalog init${homeFlag(paths.home)}\` or join a network with \`catalog init --join INVITE${homeFlag(paths.home)}\`; what it published is published again.`,
+      { home: paths.home },
+    )
   if (version > homeVersion)
     throw new CatalogError(
       'store-too-new',
@@ -94,7 +130,7 @@ export async function createHome(dir: string): Promise<HomePaths> {
     )
   await makeDirectory(paths.home, 0o700)
   await checkOwner(paths.home)
-  const ours = new Set([...Object.values(paths), `${paths.version}.new`])
+  const ours = new Set([...Object.values(paths), paths.trust.directory, `${paths.version}.new`])
   const isOurs = (path: string) => ours.has(path) || path.startsWith(`${paths.unlockKey}.`)
   const foreign = (await readdir(paths.home)).find(name => !isOurs(join(paths.home, name)))
   if (foreign !== undefined)
@@ -103,7 +139,8 @@ export async function createHome(dir: string): Promise<HomePaths> {
       `Cannot make a home at ${paths.home}: the directory has other things in it (${foreign}). Name an empty or new directory.`,
       { home: paths.home },
     )
-  for (const part of [paths.keys, paths.store, paths.content]) await makeDirectory(part, 0o700)
+  for (const part of [paths.keys, paths.trust.directory, paths.store, paths.content])
+    await makeDirectory(part, 0o700)
   return paths
 }
 

@@ -8,8 +8,12 @@
 //   GET    /v1/releases/{ref}                 ReleaseDetail                          (REF percent-encoded)
 //   DELETE /v1/releases/{ref}                 RemoveResult
 //   GET    /v1/releases/{id}/files/{path}     the file's bytes; Range supported
+//   GET    /v1/releases/{id}/archive          all of it as a tar archive; fetched first where it is not here
+//   GET    /v1/releases/{id}/index            its content index: canonical CBOR, which hashes to the content root
+//   GET    /v1/releases/{id}/content          its byte stream; Range supported
 //   GET    /v1/search?q=&tag=&type=&category=&limit=   { results: SearchHit[] }
 //   POST   /v1/publish                        PublishRequest  -> stream of Progress, then PublishResult
+//          with a body of application/x-tar   a package as a tar archive; ?replicas=; the same answer
 //   POST   /v1/fetch                          FetchRequest    -> stream of Progress, then { results: (FetchResult | {ref, error})[] }
 //   POST   /v1/execute                        ExecuteRequest  -> stream of ExecutionEvent, then ExecutionView; detach: 202 { id }
 //   POST   /v1/pin                            PinRequest      -> stream of Progress, then PinResult
@@ -19,17 +23,34 @@
 //   GET    /v1/executions/{id}                ExecutionView
 //   GET    /v1/executions/{id}/logs?follow=   stream of { stream: 'stdout'|'stderr', text | base64 }
 //   POST   /v1/executions/{id}/result         ResultRequest   -> stream, then ResultResult
+//   GET    /v1/executions/{id}/archive        the outputs it left, as of a release; also /index and /content
 //   POST   /v1/executions/{id}/cancel         ExecutionView
 //   GET    /v1/releases/{ref}/replicas        ReplicasView
 //   POST   /v1/releases/{ref}/replicas        ReplicasRequest -> ReplicasView
 //   POST   /v1/drain                          DrainRequest    -> stream of Progress, then DrainResult
+//   POST   /v1/yank                           YankRequest      -> MarkResult
+//   POST   /v1/deprecate                      DeprecateRequest -> MarkResult
+//   GET    /v1/equivocations                  { equivocations: EquivocationView[] }
 //   GET    /v1/announcements                  AnnouncementState
+//   GET    /v1/tokens                         { tokens: TokenView[] }
+//   POST   /v1/tokens                         TokenRequest    -> CreatedToken: the token's text, this once
+//   DELETE /v1/tokens/{id}                    TokenView
+//   /v1/trust/…                               certificates-api.ts, roots-api.ts, trust-calls.ts
 //   GET    /v1/openapi.json                   the OpenAPI document
+//
+// Each call requires a capability (access.ts): the owner's socket has all. On the shared socket every request carries
+// `Authorization: Bearer TOKEN`; there no field of a request names a path of the server's, and executions are seen by
+// the token that started them alone.
 //
 // A stream is newline-delimited JSON: {"progress":…} lines ({"event":…} for execute), then one {"result":…} or
 // {"error":…}. Before the first line is sent, an error is a plain HTTP error with {"error":…} as its body.
 // A closed connection cancels the work, unless it was asked to detach.
+import type { ContentIndex } from '../assets/content-index.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
+import type { Grantable } from './access.ts'
+import type { CertificatesApi } from './certificates-api.ts'
+import type { RootsApi } from './roots-api.ts'
+import type { TrustApi } from './trust-calls.ts'
 
 export interface Progress {
   /** For example `scan`, `store`, `sign`, `resolve`, `find`, `transfer`, `write`. */
@@ -70,6 +91,19 @@ export interface Status {
   readonly memoryBytes: number
   /** Of the names among the bootstrap addresses. */
   readonly networkNames: readonly NetworkNameStatus[]
+  /** Memberships that were denied within the last hour, the latest first; at most 16. */
+  readonly refusals: readonly RefusalView[]
+}
+
+/** A membership that this node denied to a peer, or a peer to this node. */
+export interface RefusalView {
+  readonly peer: string
+  readonly by: 'this-node' | 'peer'
+  /** Of the table of error codes; from a peer, any text of that form. */
+  readonly code: string
+  /** A sentence; from a peer, not to be believed. */
+  readonly message: string
+  readonly at: string
 }
 
 /** What DNS says of a name: a hint that nothing trusts. */
@@ -252,6 +286,15 @@ export interface ReleaseView {
   readonly held: string
   /** Kept here until it is unpinned or removed. */
   readonly pinned: boolean
+  /** Why its publisher wants nobody to take it up, or to install it at all; and what is said of the whole package. */
+  readonly yanked?: string
+  readonly revoked?: string
+  readonly deprecated?: string
+  /** Since when nobody can say whether its publisher's list of it still holds. */
+  readonly stale?: string
+  /** No head of its publisher that holds lists it; its publisher signed two heads that contradict each other. */
+  readonly unlisted?: true
+  readonly heldBack?: true
 }
 
 export interface ReleaseDetail extends ReleaseView {
@@ -259,8 +302,62 @@ export interface ReleaseDetail extends ReleaseView {
   readonly manifestPath: string
   readonly sequence?: number
   readonly versions: readonly string[]
+  /** Those of them that were yanked or revoked, and why. */
+  readonly marked?: readonly VersionMarks[]
+  /** What one should know before taking it. */
+  readonly warnings?: readonly string[]
   readonly algorithms: readonly string[]
   readonly providers: readonly { readonly peer: string; readonly complete: boolean }[]
+}
+
+export interface VersionMarks {
+  readonly version: string
+  readonly yanked?: string
+  readonly revoked?: string
+}
+
+export interface YankRequest {
+  /** A release id, or a name with its exact version. */
+  readonly ref: string
+  /** At most 200 characters. */
+  readonly reason?: string
+  /** Ends the yank. */
+  readonly undo?: boolean
+  /** For good: nobody installs it any more, not even by its exact version. */
+  readonly revoke?: boolean
+}
+
+export interface DeprecateRequest {
+  /** A name. */
+  readonly ref: string
+  /** At most 500 characters. */
+  readonly message?: string
+  /** Ends the deprecation. */
+  readonly undo?: boolean
+}
+
+/** What the newest head says now. */
+export interface MarkResult {
+  readonly name: string
+  readonly sequence: number
+  /** False when it said so already. */
+  readonly changed: boolean
+  readonly deprecated?: string
+  readonly marked: readonly VersionMarks[]
+}
+
+/** Two heads that a publisher signed under one number. */
+export interface EquivocationView {
+  readonly name: string
+  readonly publisher: string
+  readonly sequence: number
+  /** Ids of the heads, and of the record that proves it. */
+  readonly heads: readonly string[]
+  readonly proof: string
+  /** The name is held back because of it; false once a later head has put it right. */
+  readonly heldBack: boolean
+  /** One key signed both: somebody else has it, or a backup of it was restored. */
+  readonly sameKey: boolean
 }
 
 export interface SearchQuery {
@@ -304,6 +401,8 @@ export interface FetchRequest {
   readonly outParent?: string
   readonly force?: boolean
   readonly publisher?: string
+  /** Take it even where nobody can say whether its publisher's list of it still holds. */
+  readonly allowStale?: boolean
 }
 
 export interface FetchResult {
@@ -320,6 +419,10 @@ export interface FetchResult {
   readonly milliseconds: number
   readonly writeMilliseconds?: number
   readonly out?: string
+  /** What one should know of it; absent: nothing. */
+  readonly warnings?: readonly string[]
+  /** Since when nobody can say whether its publisher's list of it still holds. */
+  readonly stale?: string
 }
 
 export interface FetchFailure {
@@ -341,6 +444,7 @@ export interface PinRequest {
   /** Ends the pin. */
   readonly remove?: boolean
   readonly publisher?: string
+  readonly allowStale?: boolean
 }
 
 export interface PinResult {
@@ -417,6 +521,7 @@ export interface ExecuteRequest {
   readonly nodes?: number
   readonly detach?: boolean
   readonly publisher?: string
+  readonly allowStale?: boolean
 }
 
 export type ExecutionState =
@@ -463,10 +568,17 @@ export interface ExecutionView {
   /** Content root of the kept outputs, where the manifest names an `outputs` directory. */
   readonly resultRoot?: string
   readonly error?: Record<string, unknown>
+  /** What one should know of the release; only in the answer to the one who started it. */
+  readonly warnings?: readonly string[]
 }
 
 export type ExecutionEvent =
-  | { readonly state: ExecutionState; readonly id: string; readonly peer?: string }
+  | {
+      readonly state: ExecutionState
+      readonly id: string
+      readonly peer?: string
+      readonly warnings?: readonly string[]
+    }
   | { readonly stream: 'stdout' | 'stderr'; readonly base64: string }
 
 export interface ResultRequest {
@@ -480,6 +592,38 @@ export interface ResultResult {
   readonly files: number
   readonly bytes: number
   readonly out: string
+}
+
+export interface TokenRequest {
+  /** For people: whom or what it is for. */
+  readonly label: string
+  readonly can: readonly Grantable[]
+  /** Patterns of the names it may publish, execute and keep; absent: all. */
+  readonly names?: readonly string[]
+  /** Absent: 30 days. */
+  readonly expiresSeconds?: number
+}
+
+export interface TokenView {
+  readonly id: string
+  readonly label: string
+  readonly can: readonly Grantable[]
+  readonly names: readonly string[]
+  readonly createdAt: string
+  readonly expiresAt: string
+  readonly expired: boolean
+}
+
+export interface CreatedToken extends TokenView {
+  /** The text: shown once, kept nowhere. */
+  readonly token: string
+}
+
+/** A content that is complete here, and a way to read ranges of its byte stream. */
+export interface ContentView {
+  readonly root: string
+  readonly index: ContentIndex
+  read(offset: number, length: number): AsyncIterable<Uint8Array>
 }
 
 /** What the composition root offers to the control socket. Every method may throw CatalogError. */
@@ -499,8 +643,17 @@ export interface NodeApi {
   file(
     id: string,
     path: string,
-    options: CallOptions,
-  ): Promise<{ size: number; mode: number; read(offset: number, length: number): AsyncIterable<Uint8Array> }>
+    options: CallOptions & { allowStale?: boolean },
+  ): Promise<{
+    size: number
+    mode: number
+    read(offset: number, length: number): AsyncIterable<Uint8Array>
+    warnings?: readonly string[]
+  }>
+  /** All of a release; it is fetched first where it is not here. */
+  content(ref: string, options: CallOptions): Promise<ContentView>
+  /** The outputs of an execution; they are fetched first where they are not here. */
+  resultContent(id: string, options: CallOptions): Promise<ContentView>
   /** Resolves as soon as the execution is on record; follow it with `followExecution`. */
   execute(request: ExecuteRequest, options: CallOptions): Promise<ExecutionView>
   /** Events until the execution ends; ends early with the signal (which does not cancel the execution). */
@@ -509,8 +662,14 @@ export interface NodeApi {
   execution(id: string): Promise<ExecutionView>
   cancelExecution(id: string): Promise<ExecutionView>
   result(id: string, request: ResultRequest, options: ProgressOptions): Promise<ResultResult>
+  yank(request: YankRequest, options: CallOptions): Promise<MarkResult>
+  deprecate(request: DeprecateRequest, options: CallOptions): Promise<MarkResult>
+  equivocations(): Promise<EquivocationView[]>
   announcements(): Promise<AnnouncementState>
   replicas(ref: string, options: CallOptions): Promise<ReplicasView>
   setReplicas(ref: string, request: ReplicasRequest, options: CallOptions): Promise<ReplicasView>
   drain(request: DrainRequest, options: ProgressOptions): Promise<DrainResult>
+  readonly certificates: CertificatesApi
+  readonly roots: RootsApi
+  readonly trust: TrustApi
 }

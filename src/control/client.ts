@@ -1,6 +1,8 @@
 // A typed client of the control socket: one method per call of api.ts. It uses node:http alone, because the
-// command line's start-up is most of what a user waits for. It trusts the daemon: the socket is its owner's.
+// command line's start-up is most of what a user waits for. It trusts the daemon for what it says; content can be
+// verified by its index, which hashes to the content root.
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
+import { Readable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
 import { CatalogError, type ErrorCode, errorTable } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
@@ -10,14 +12,18 @@ import type {
   CheckResult,
   CollectRequest,
   CollectResult,
+  CreatedToken,
+  DeprecateRequest,
   DrainRequest,
   DrainResult,
+  EquivocationView,
   ExecuteRequest,
   ExecutionEvent,
   ExecutionView,
   FetchFailure,
   FetchRequest,
   FetchResult,
+  MarkResult,
   PeerView,
   PinRequest,
   PinResult,
@@ -34,7 +40,23 @@ import type {
   SearchHit,
   SearchQuery,
   Status,
+  TokenRequest,
+  TokenView,
+  YankRequest,
 } from './api.ts'
+import type {
+  GrantRequest,
+  GrantResult,
+  InviteRequest,
+  InviteResult,
+  IssuedCertificate,
+  IssueRequest,
+  IssueResult,
+  RevokeRequest,
+  RevokeResult,
+} from './certificates-api.ts'
+import type { NoticeRequest, NoticeResult, RootState } from './roots-api.ts'
+import type { CanAnswer, CanQuestion, ExportRequest, ExportResult, TrustView } from './trust-calls.ts'
 
 export interface LogPiece {
   readonly stream: 'stdout' | 'stderr'
@@ -45,12 +67,23 @@ export interface ExecuteOptions extends CallOptions {
   readonly onEvent?: (event: ExecutionEvent) => void
 }
 
+export interface ControlClientOptions {
+  readonly socketPath: string
+  /** What the shared socket wants with every request; asked for at each. */
+  readonly token?: (() => Promise<string>) | undefined
+}
+
+/** What a content belongs to. */
+export type ContentOf = { readonly release: string } | { readonly execution: string }
+
 /** Every method throws CatalogError: the daemon's own, or `daemon-not-running`, `daemon-stopping`, `busy`. */
 export class ControlClient {
   readonly #socketPath: string
+  readonly #token: (() => Promise<string>) | undefined
 
-  constructor({ socketPath }: { readonly socketPath: string }) {
+  constructor({ socketPath, token }: ControlClientOptions) {
     this.#socketPath = socketPath
+    this.#token = token
   }
 
   status(options?: CallOptions): Promise<Status> {
@@ -103,6 +136,20 @@ export class ControlClient {
     return this.#work('/v1/drain', request, options)
   }
 
+  yank(request: YankRequest, options?: CallOptions): Promise<MarkResult> {
+    return this.#json('POST', '/v1/yank', request, options)
+  }
+
+  deprecate(request: DeprecateRequest, options?: CallOptions): Promise<MarkResult> {
+    return this.#json('POST', '/v1/deprecate', request, options)
+  }
+
+  async equivocations(options?: CallOptions): Promise<EquivocationView[]> {
+    const path = '/v1/equivocations'
+    return (await this.#json<{ equivocations: EquivocationView[] }>('GET', path, undefined, options))
+      .equivocations
+  }
+
   async search(search: SearchQuery, options?: CallOptions): Promise<SearchHit[]> {
     const { query: q, tag, type, category, limit } = search
     const path = `/v1/search${query({ q, tag, type, category, limit: limit?.toString() })}`
@@ -111,6 +158,96 @@ export class ControlClient {
 
   publish(request: PublishRequest, options: ProgressOptions = {}): Promise<PublishResult> {
     return this.#work('/v1/publish', request, options)
+  }
+
+  /** A package as a tar archive. @throws as `publish`, and what the archive throws */
+  async publishArchive(
+    archive: AsyncIterable<Uint8Array>,
+    { replicas }: Omit<PublishRequest, 'path'> = {},
+    options: ProgressOptions = {},
+  ): Promise<PublishResult> {
+    const path = `/v1/publish${query({ replicas: replicas?.toString() })}`
+    const response = await this.#send('POST', path, archive, options, { 'content-type': 'application/x-tar' })
+    return lastLine(response, options.signal, line => {
+      if (line['progress'] !== undefined) options.onProgress?.(line['progress'] as Progress)
+    })
+  }
+
+  /** The content index as it hashes to the root: at most 64 MiB. */
+  async index(of: ContentOf, options: CallOptions = {}): Promise<Uint8Array> {
+    const response = await this.#send('GET', `${contentPath(of)}/index`, undefined, options)
+    return readBytes(response, options.signal)
+  }
+
+  /** Bytes [offset, offset + length) of the content. */
+  async *content(
+    of: ContentOf,
+    offset: number,
+    length: number,
+    options: CallOptions = {},
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    if (length === 0) return
+    const headers = { range: `bytes=${offset}-${offset + length - 1}` }
+    const response = await this.#send('GET', `${contentPath(of)}/content`, undefined, options, headers)
+    try {
+      yield* response as AsyncIterable<Uint8Array>
+    } catch (error) {
+      throw errorOfReading(error, options.signal)
+    }
+  }
+
+  invite(request: InviteRequest = {}, options?: CallOptions): Promise<InviteResult> {
+    return this.#json('POST', '/v1/trust/invites', request, options)
+  }
+
+  grant(request: GrantRequest, options?: CallOptions): Promise<GrantResult> {
+    return this.#json('POST', '/v1/trust/grants', request, options)
+  }
+
+  revokeCertificates(request: RevokeRequest, options?: CallOptions): Promise<RevokeResult> {
+    return this.#json('POST', '/v1/trust/revocations', request, options)
+  }
+
+  issueCertificates(request: IssueRequest, options?: CallOptions): Promise<IssueResult> {
+    return this.#json('POST', '/v1/trust/certificates', request, options)
+  }
+
+  async issuedCertificates(options?: CallOptions): Promise<IssuedCertificate[]> {
+    const path = '/v1/trust/certificates'
+    return (await this.#json<{ certificates: IssuedCertificate[] }>('GET', path, undefined, options))
+      .certificates
+  }
+
+  trust(options?: CallOptions): Promise<TrustView> {
+    return this.#json('GET', '/v1/trust', undefined, options)
+  }
+
+  can(question: CanQuestion, options?: CallOptions): Promise<CanAnswer> {
+    return this.#json('POST', '/v1/trust/can', question, options)
+  }
+
+  exportCertificate(request: ExportRequest, options?: CallOptions): Promise<ExportResult> {
+    return this.#json('POST', '/v1/trust/export', request, options)
+  }
+
+  rootState(options?: CallOptions): Promise<RootState> {
+    return this.#json('GET', '/v1/trust/root', undefined, options)
+  }
+
+  sendNotice(request: NoticeRequest, options?: CallOptions): Promise<NoticeResult> {
+    return this.#json('POST', '/v1/trust/notices', request, options)
+  }
+
+  async tokens(options?: CallOptions): Promise<TokenView[]> {
+    return (await this.#json<{ tokens: TokenView[] }>('GET', '/v1/tokens', undefined, options)).tokens
+  }
+
+  createToken(request: TokenRequest, options?: CallOptions): Promise<CreatedToken> {
+    return this.#json('POST', '/v1/tokens', request, options)
+  }
+
+  revokeToken(id: string, options?: CallOptions): Promise<TokenView> {
+    return this.#json('DELETE', `/v1/tokens/${encodeURIComponent(id)}`, undefined, options)
   }
 
   async fetch(request: FetchRequest, options: ProgressOptions = {}): Promise<(FetchResult | FetchFailure)[]> {
@@ -122,12 +259,22 @@ export class ControlClient {
   async *file(
     id: string,
     path: string,
-    options: CallOptions & { readonly range?: { readonly first: number; readonly last?: number } } = {},
+    options: CallOptions & {
+      readonly range?: { readonly first: number; readonly last?: number }
+      readonly allowStale?: boolean
+      /** Called before the first byte, where there is something that one should know. */
+      readonly onWarnings?: (warnings: readonly string[]) => void
+    } = {},
   ): AsyncIterable<Uint8Array> {
-    const { range } = options
-    const url = `/v1/releases/${encodeURIComponent(id)}/files/${path.split('/').map(encodeURIComponent).join('/')}`
+    const { range, allowStale } = options
+    const stale = query({ allowStale: allowStale === true ? 'true' : undefined })
+    const url = `/v1/releases/${encodeURIComponent(id)}/files/${path.split('/').map(encodeURIComponent).join('/')}${stale}`
     const headers = range === undefined ? {} : { range: `bytes=${range.first}-${range.last ?? ''}` }
-    yield* (await this.#send('GET', url, undefined, options, headers)) as AsyncIterable<Uint8Array>
+    const response = await this.#send('GET', url, undefined, options, headers)
+    const warnings = response.headers['catalog-warnings']
+    if (typeof warnings === 'string')
+      options.onWarnings?.(JSON.parse(decodeURIComponent(warnings)) as string[])
+    yield* response as AsyncIterable<Uint8Array>
   }
 
   /** Waits for the end; its state and output come as events. The signal cancels the execution. */
@@ -204,7 +351,9 @@ export class ControlClient {
   ): Promise<IncomingMessage> {
     const { signal } = options
     signal?.throwIfAborted()
-    const text = body === undefined ? undefined : JSON.stringify(body)
+    const token = await this.#token?.()
+    const archive = isStream(body) ? body : undefined
+    const text = body === undefined || isStream(body) ? undefined : JSON.stringify(body)
     const request = httpRequest({
       socketPath: this.#socketPath,
       method,
@@ -212,6 +361,7 @@ export class ControlClient {
       agent: false,
       headers: {
         host: 'catalog',
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
         ...headers,
         ...(text === undefined
           ? {}
@@ -221,14 +371,14 @@ export class ControlClient {
     const abort = () => request.destroy(signal?.reason as Error)
     signal?.addEventListener('abort', abort, { once: true })
     request.once('close', () => signal?.removeEventListener('abort', abort))
-    const response = await this.#response(request, text, signal)
+    const response = await this.#response(request, archive ?? text, signal)
     if ((response.statusCode ?? 500) < 300) return response
     throw receivedError(parseLine(await readAll(response, signal)))
   }
 
   #response(
     request: ClientRequest,
-    text: string | undefined,
+    body: string | AsyncIterable<Uint8Array> | undefined,
     signal?: AbortSignal,
   ): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
@@ -237,7 +387,8 @@ export class ControlClient {
         reject(signal?.aborted === true ? signal.reason : this.#connectionError(error)),
       )
       request.once('response', resolve)
-      request.end(text)
+      if (isStream(body)) sendStream(request, body, reject)
+      else request.end(body)
     })
   }
 
@@ -256,7 +407,9 @@ export class ControlClient {
       case 'EACCES':
         return new CatalogError(
           'forbidden',
-          `The control socket ${path} belongs to another user. Name your own home with --home.`,
+          this.#token === undefined
+            ? `The control socket ${path} belongs to another user. Name your own home with --home.`
+            : `You may not open the control socket ${path}. Ask the owner of the node to add you to the socket's group (then log in anew).`,
           { socket: path },
           error,
         )
@@ -275,6 +428,34 @@ export class ControlClient {
     }
   }
 }
+
+const isStream = (body: unknown): body is AsyncIterable<Uint8Array> =>
+  typeof body === 'object' && body !== null && Symbol.asyncIterator in body
+
+/** As fast as the daemon takes it, and no longer than until it answers. */
+function sendStream(
+  request: ClientRequest,
+  body: AsyncIterable<Uint8Array>,
+  reject: (error: unknown) => void,
+): void {
+  const source = Readable.from(body, { objectMode: false })
+  source.once('error', error => {
+    reject(error)
+    request.destroy()
+  })
+  request.once('response', response => {
+    source.unpipe(request)
+    source.destroy()
+    response.once('end', () => request.destroy())
+  })
+  request.once('close', () => source.destroy())
+  source.pipe(request)
+}
+
+const contentPath = (of: ContentOf): string =>
+  'release' in of
+    ? `/v1/releases/${encodeURIComponent(of.release)}`
+    : `/v1/executions/${encodeURIComponent(of.execution)}`
 
 type Line = Record<string, unknown>
 
@@ -307,14 +488,17 @@ function query(parameters: Record<string, string | undefined>): string {
   return given.length === 0 ? '' : `?${new URLSearchParams(given)}`
 }
 
-async function readAll(response: IncomingMessage, signal: AbortSignal | undefined): Promise<string> {
+const readAll = async (response: IncomingMessage, signal: AbortSignal | undefined): Promise<string> =>
+  (await readBytes(response, signal)).toString('utf8')
+
+async function readBytes(response: IncomingMessage, signal: AbortSignal | undefined): Promise<Buffer> {
   const chunks: Buffer[] = []
   try {
     for await (const chunk of response) chunks.push(chunk as Buffer)
   } catch (error) {
     throw errorOfReading(error, signal)
   }
-  return Buffer.concat(chunks).toString('utf8')
+  return Buffer.concat(chunks)
 }
 
 /** Each line of an answer as JSON. Leaving the loop closes the connection. */

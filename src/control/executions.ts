@@ -12,8 +12,13 @@ export async function runExecution(
   reply: FastifyReply,
   signal: AbortSignal,
 ): Promise<unknown> {
-  const { id, state, peer } = await api.execute(request, { signal })
-  if (request.detach === true) return reply.code(202).header('location', `/v1/executions/${id}`).send({ id })
+  const { id, state, peer, warnings } = await api.execute(request, { signal })
+  const warned = warnings === undefined ? {} : { warnings }
+  if (request.detach === true)
+    return reply
+      .code(202)
+      .header('location', `/v1/executions/${id}`)
+      .send({ id, ...warned })
   const lines = new LineStream(reply, signal)
   const cancelIfLeft = () => {
     // A daemon that stops ends its executions itself.
@@ -23,11 +28,11 @@ export async function runExecution(
   else signal.addEventListener('abort', cancelIfLeft, { once: true })
   try {
     await lines.run(async () => {
-      await lines.write({ event: { id, state, peer } satisfies ExecutionEvent })
+      await lines.write({ event: { id, state, peer, ...warned } satisfies ExecutionEvent })
       for await (const event of api.followExecution(id, { signal })) await lines.write({ event })
       signal.throwIfAborted()
       signal.removeEventListener('abort', cancelIfLeft)
-      return api.execution(id)
+      return { ...(await api.execution(id)), ...warned }
     })
   } finally {
     signal.removeEventListener('abort', cancelIfLeft)

@@ -1,6 +1,6 @@
 // The OpenAPI document of the control socket, made of the routes' own schemas.
 import swagger, { type SwaggerTransform } from '@fastify/swagger'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifySchema } from 'fastify'
 import { z } from 'zod'
 
 export async function describeApi(app: FastifyInstance, version: string): Promise<void> {
@@ -13,7 +13,7 @@ export async function describeApi(app: FastifyInstance, version: string): Promis
         description:
           'HTTP/1.1 with JSON over the Unix socket HOME/control.sock. Long work answers with newline-delimited ' +
           'JSON (application/x-ndjson): {"progress":…} or {"event":…} lines, then one {"result":…} or {"error":…}. ' +
-          'Closing the connection cancels the work. Try: curl --unix-socket HOME/control.sock http://catalog/v1/status',
+          'Closing the connection cancels the work. On the shared socket every request carries Authorization: Bearer TOKEN. Try: curl --unix-socket HOME/control.sock http://catalog/v1/status',
       },
       servers: [{ url: 'http://catalog' }],
     },
@@ -21,9 +21,24 @@ export async function describeApi(app: FastifyInstance, version: string): Promis
   })
 }
 
-const describeRoute: SwaggerTransform = ({ schema, url }) => ({
-  schema: mapSchemas(schema) as typeof schema,
-  url: url.replace('*', ':path'),
+const describeRoute: SwaggerTransform = ({ schema, url, route }) => {
+  const described = mapSchemas(schema) as FastifySchema
+  const body = route.config?.takesArchive === true ? orArchive(described.body) : described.body
+  return {
+    schema: {
+      ...described,
+      ...(body === undefined ? {} : { body }),
+      description: `Requires the capability ${route.config?.requires}.`,
+    },
+    url: url.replace('*', ':path'),
+  }
+}
+
+const orArchive = (json: unknown) => ({
+  content: {
+    'application/json': { schema: json },
+    'application/x-tar': { schema: { type: 'string', format: 'binary' } },
+  },
 })
 
 /** Replaces every Zod schema in a route's description by its JSON Schema. */

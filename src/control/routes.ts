@@ -1,9 +1,9 @@
 // The calls of the control socket: each checks its request against its schema and hands it to the node.
 // The list with its shapes is in api.ts; limits, errors and the socket itself are in server.ts.
-import { Readable } from 'node:stream'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { CatalogError } from '../base/errors.ts'
+import type { Routes } from './access.ts'
 import type {
   CheckRequest,
   CollectRequest,
@@ -12,29 +12,51 @@ import type {
   FetchRequest,
   NodeApi,
   PinRequest,
-  PublishRequest,
   ReplicasRequest,
   ResultRequest,
   SearchQuery,
 } from './api.ts'
+import { addCertificateRoutes } from './certificate-routes.ts'
+import { addContentRoutes, sendRange } from './contents.ts'
 import { followLogs, runExecution } from './executions.ts'
 import { LineStream } from './line-stream.ts'
-import { parseRange } from './range.ts'
+import { addMarkRoutes } from './mark-routes.ts'
+import { addRootRoutes } from './root-routes.ts'
+import { publishCall } from './publish-call.ts'
 import { answers, parameters, queries, requests } from './schemas.ts'
+import { addTokenRoutes } from './token-routes.ts'
+import { addTrustRoutes } from './trust-routes.ts'
+import type { AccessTokens } from './tokens.ts'
+import type { Uploads } from './uploads.ts'
 
 /** Standard input of 16 MiB in base64, and arguments. */
 const maxExecuteBytes = 32 * 1024 * 1024
 
 /** Ends the request's work when its connection closes or the server stops. */
 export type SignalOf = (request: FastifyRequest) => AbortSignal
+/** The node, as the request's caller may use it. */
+export type ApiOf = (request: FastifyRequest) => NodeApi
 
-export function addRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf): void {
+export interface RouteParts {
+  readonly api: ApiOf
+  readonly signalOf: SignalOf
+  readonly tokens: AccessTokens
+  /** Where packages come in as archives. */
+  readonly uploads: Uploads
+}
+
+export function addRoutes(app: Routes, { api, signalOf, tokens, uploads }: RouteParts): void {
   addNodeRoutes(app, api)
   addReleaseRoutes(app, api, signalOf)
-  addWorkRoutes(app, api, signalOf)
+  addWorkRoutes(app, api, uploads, signalOf)
   addKeepingRoutes(app, api, signalOf)
   addExecutionRoutes(app, api, signalOf)
   addReplicationRoutes(app, api, signalOf)
+  addMarkRoutes(app, api, signalOf)
+  addTokenRoutes(app, tokens)
+  addCertificateRoutes(app, api, signalOf)
+  addRootRoutes(app, api)
+  addTrustRoutes(app, api)
 }
 
 const failures = { default: answers.error }
@@ -55,52 +77,63 @@ const lines = (kind: 'progress' | 'event', result: z.ZodType, description: strin
   ...failures,
 })
 
-function addNodeRoutes(app: FastifyInstance, api: NodeApi): void {
+function addNodeRoutes(app: Routes, api: ApiOf): void {
   app.get(
     '/v1/status',
     {
+      config: { requires: 'fetch' },
       schema: {
         summary: 'What this node is and does',
         querystring: queries.none,
         response: answer(answers.status),
       },
     },
-    () => api.status(),
+    request => api(request).status(),
   )
   app.get(
     '/v1/peers',
-    { schema: { summary: 'Connected nodes', querystring: queries.none, response: answer(answers.peers) } },
-    async () => ({ peers: await api.peers() }),
+    {
+      config: { requires: 'fetch' },
+      schema: { summary: 'Connected nodes', querystring: queries.none, response: answer(answers.peers) },
+    },
+    async request => ({ peers: await api(request).peers() }),
   )
   app.get(
     '/v1/announcements',
     {
+      config: { requires: 'fetch' },
       schema: {
         summary: 'The queue of announcements to the DHT',
         querystring: queries.none,
         response: answer(answers.announcements),
       },
     },
-    () => api.announcements(),
+    request => api(request).announcements(),
   )
-  app.get('/v1/openapi.json', { schema: { hide: true } }, () => app.swagger())
+  app.get('/v1/openapi.json', { config: { requires: 'fetch' }, schema: { hide: true } }, request =>
+    request.server.swagger(),
+  )
 }
 
-function addReleaseRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf): void {
+function addReleaseRoutes(app: Routes, api: ApiOf, signalOf: SignalOf): void {
   app.get(
     '/v1/releases',
     {
+      config: { requires: 'fetch' },
       schema: {
         summary: 'Releases known here; held=true for those on this node',
         querystring: queries.releases,
         response: answer(answers.releases),
       },
     },
-    async ({ query }) => ({ releases: await api.releases((query as { held?: string }).held === 'true') }),
+    async request => ({
+      releases: await api(request).releases((request.query as { held?: string }).held === 'true'),
+    }),
   )
   app.get(
     '/v1/releases/:ref',
     {
+      config: { requires: 'fetch' },
       schema: {
         summary: 'One release and its providers; REF percent-encoded',
         params: parameters.ref,
@@ -109,7 +142,7 @@ function addReleaseRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf
       },
     },
     request =>
-      api.show((request.params as { ref: string }).ref, {
+      api(request).show((request.params as { ref: string }).ref, {
         ...(request.query as { publisher?: string }),
         signal: signalOf(request),
       }),
@@ -117,6 +150,7 @@ function addReleaseRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf
   app.delete(
     '/v1/releases/:ref',
     {
+      config: { requires: 'administer' },
       schema: {
         summary: 'Forget a release here and stop announcing it',
         params: parameters.ref,
@@ -124,15 +158,16 @@ function addReleaseRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf
         response: answer(answers.removed),
       },
     },
-    ({ params }) => api.remove((params as { ref: string }).ref),
+    request => api(request).remove((request.params as { ref: string }).ref),
   )
   app.get(
     '/v1/releases/:id/files/*',
     {
+      config: { requires: 'fetch' },
       schema: {
         summary: 'The bytes of one file of a release, or a range of them',
         params: parameters.file,
-        querystring: queries.none,
+        querystring: queries.file,
         response: {
           200: { description: 'All of it', content: { 'application/octet-stream': { schema: z.string() } } },
           206: { description: 'The range', content: { 'application/octet-stream': { schema: z.string() } } },
@@ -140,11 +175,23 @@ function addReleaseRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf
         },
       },
     },
-    (request, reply) => sendFile(request, reply, api, signalOf(request)),
+    (request, reply) => sendFile(request, reply, api(request), signalOf(request)),
+  )
+  addContentRoutes(
+    app,
+    {
+      under: '/v1/releases/:id',
+      what: 'A release',
+      requires: 'fetch',
+      params: parameters.content,
+      open: (request, options) => api(request).content((request.params as { id: string }).id, options),
+    },
+    signalOf,
   )
   app.get(
     '/v1/search',
     {
+      config: { requires: 'fetch' },
       schema: {
         summary: 'Ranked search over the releases known here',
         querystring: queries.search,
@@ -154,7 +201,7 @@ function addReleaseRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf
     async request => {
       const { q, limit, ...filters } = request.query as z.infer<typeof queries.search>
       const query = { query: q, ...filters, ...(limit === undefined ? {} : { limit: Number(limit) }) }
-      return { results: await api.search(query as SearchQuery) }
+      return { results: await api(request).search(query as SearchQuery) }
     },
   )
 }
@@ -166,42 +213,33 @@ async function sendFile(
   signal: AbortSignal,
 ): Promise<FastifyReply> {
   const { id, '*': path } = request.params as z.infer<typeof parameters.file>
-  const file = await api.file(id, path, { signal })
-  reply.header('accept-ranges', 'bytes').header('content-type', 'application/octet-stream')
+  const { allowStale } = request.query as z.infer<typeof queries.file>
+  const file = await api.file(id, path, { signal, allowStale: allowStale === 'true' })
+  // Sentences, in the escaped form that headers can carry.
+  if (file.warnings !== undefined && file.warnings.length > 0)
+    reply.header('catalog-warnings', encodeURIComponent(JSON.stringify(file.warnings)))
   reply.header('catalog-mode', file.mode.toString(8).padStart(4, '0'))
-  let range: ReturnType<typeof parseRange>
-  try {
-    range = parseRange(request.headers.range, file.size)
-  } catch (error) {
-    reply.header('content-range', `bytes */${file.size}`)
-    throw error
-  }
-  const { offset, length } = range ?? { offset: 0, length: file.size }
-  if (range !== undefined)
-    reply.code(206).header('content-range', `bytes ${offset}-${offset + length - 1}/${file.size}`)
-  reply.header('content-length', length)
-  const bytes = request.method === 'HEAD' ? [] : file.read(offset, length)
-  return reply.send(Readable.from(bytes, { objectMode: false }))
+  return sendRange(request, reply, file.size, file.read)
 }
 
-function addWorkRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf): void {
+function addWorkRoutes(app: Routes, api: ApiOf, uploads: Uploads, signalOf: SignalOf): void {
   app.post(
     '/v1/publish',
     {
+      config: { requires: 'publish', takesArchive: true },
       schema: {
-        summary: 'Publish a package directory, or a manifest alone',
+        summary: 'Publish a package: a directory, a manifest alone, or a tar archive in the body',
+        querystring: queries.publish,
         body: requests.publish,
         response: lines('progress', answers.published, 'Progress, then the release'),
       },
     },
-    (request, reply) =>
-      new LineStream(reply, signalOf(request)).run(onProgress =>
-        api.publish(request.body as PublishRequest, { signal: signalOf(request), onProgress }),
-      ),
+    (request, reply) => publishCall(api(request), uploads, request, reply, signalOf(request)),
   )
   app.post(
     '/v1/fetch',
     {
+      config: { requires: 'fetch' },
       schema: {
         summary: 'Fetch releases from other nodes, and write their files',
         body: requests.fetch,
@@ -210,15 +248,19 @@ function addWorkRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf): 
     },
     (request, reply) =>
       new LineStream(reply, signalOf(request)).run(async onProgress => ({
-        results: await api.fetch(request.body as FetchRequest, { signal: signalOf(request), onProgress }),
+        results: await api(request).fetch(request.body as FetchRequest, {
+          signal: signalOf(request),
+          onProgress,
+        }),
       })),
   )
 }
 
-function addKeepingRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf): void {
+function addKeepingRoutes(app: Routes, api: ApiOf, signalOf: SignalOf): void {
   app.post(
     '/v1/pin',
     {
+      config: { requires: 'replicate' },
       schema: {
         summary: 'Keep a release here until it is unpinned, fetching it first; remove=true unpins it',
         body: requests.pin,
@@ -227,12 +269,13 @@ function addKeepingRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf
     },
     (request, reply) =>
       new LineStream(reply, signalOf(request)).run(onProgress =>
-        api.pin(request.body as PinRequest, { signal: signalOf(request), onProgress }),
+        api(request).pin(request.body as PinRequest, { signal: signalOf(request), onProgress }),
       ),
   )
   app.post(
     '/v1/gc',
     {
+      config: { requires: 'administer' },
       schema: {
         summary: 'Collect garbage: what no release, fetch or execution needs any more',
         body: requests.collect,
@@ -241,12 +284,13 @@ function addKeepingRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf
     },
     (request, reply) =>
       new LineStream(reply, signalOf(request)).run(onProgress =>
-        api.collect(request.body as CollectRequest, { signal: signalOf(request), onProgress }),
+        api(request).collect(request.body as CollectRequest, { signal: signalOf(request), onProgress }),
       ),
   )
   app.post(
     '/v1/check',
     {
+      config: { requires: 'administer' },
       schema: {
         summary: 'Hash every stored shard; repair=true fetches damaged ones anew',
         body: requests.check,
@@ -255,16 +299,17 @@ function addKeepingRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf
     },
     (request, reply) =>
       new LineStream(reply, signalOf(request)).run(onProgress =>
-        api.check(request.body as CheckRequest, { signal: signalOf(request), onProgress }),
+        api(request).check(request.body as CheckRequest, { signal: signalOf(request), onProgress }),
       ),
   )
 }
 
-function addReplicationRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf): void {
+function addReplicationRoutes(app: Routes, api: ApiOf, signalOf: SignalOf): void {
   const refOf = (request: FastifyRequest) => (request.params as { ref: string }).ref
   app.get(
     '/v1/releases/:ref/replicas',
     {
+      config: { requires: 'fetch' },
       schema: {
         summary: 'The copies that nodes have promised to keep of a release',
         params: parameters.ref,
@@ -272,11 +317,12 @@ function addReplicationRoutes(app: FastifyInstance, api: NodeApi, signalOf: Sign
         response: answer(answers.replicas),
       },
     },
-    request => api.replicas(refOf(request), { signal: signalOf(request) }),
+    request => api(request).replicas(refOf(request), { signal: signalOf(request) }),
   )
   app.post(
     '/v1/releases/:ref/replicas',
     {
+      config: { requires: 'replicate' },
       schema: {
         summary: 'Say how many copies of a release there should be',
         params: parameters.ref,
@@ -285,11 +331,14 @@ function addReplicationRoutes(app: FastifyInstance, api: NodeApi, signalOf: Sign
       },
     },
     request =>
-      api.setReplicas(refOf(request), request.body as ReplicasRequest, { signal: signalOf(request) }),
+      api(request).setReplicas(refOf(request), request.body as ReplicasRequest, {
+        signal: signalOf(request),
+      }),
   )
   app.post(
     '/v1/drain',
     {
+      config: { requires: 'administer' },
       schema: {
         summary: 'Hand over every copy that is kept here, and take no more; or take copies again',
         body: requests.drain,
@@ -298,16 +347,17 @@ function addReplicationRoutes(app: FastifyInstance, api: NodeApi, signalOf: Sign
     },
     (request, reply) =>
       new LineStream(reply, signalOf(request)).run(onProgress =>
-        api.drain(request.body as DrainRequest, { signal: signalOf(request), onProgress }),
+        api(request).drain(request.body as DrainRequest, { signal: signalOf(request), onProgress }),
       ),
   )
 }
 
-function addExecutionRoutes(app: FastifyInstance, api: NodeApi, signalOf: SignalOf): void {
+function addExecutionRoutes(app: Routes, api: ApiOf, signalOf: SignalOf): void {
   const idOf = (request: FastifyRequest) => (request.params as { id: string }).id
   app.post(
     '/v1/execute',
     {
+      config: { requires: 'execute' },
       bodyLimit: maxExecuteBytes,
       schema: {
         summary: 'Execute a package here or on another node',
@@ -318,22 +368,24 @@ function addExecutionRoutes(app: FastifyInstance, api: NodeApi, signalOf: Signal
         },
       },
     },
-    (request, reply) => runExecution(api, request.body as ExecuteRequest, reply, signalOf(request)),
+    (request, reply) => runExecution(api(request), request.body as ExecuteRequest, reply, signalOf(request)),
   )
   app.get(
     '/v1/executions',
     {
+      config: { requires: 'execute' },
       schema: {
         summary: 'Executions on record',
         querystring: queries.none,
         response: answer(answers.executions),
       },
     },
-    async () => ({ executions: await api.executions() }),
+    async request => ({ executions: await api(request).executions() }),
   )
   app.get(
     '/v1/executions/:id',
     {
+      config: { requires: 'execute' },
       schema: {
         summary: 'One execution',
         params: parameters.execution,
@@ -341,11 +393,12 @@ function addExecutionRoutes(app: FastifyInstance, api: NodeApi, signalOf: Signal
         response: answer(answers.execution),
       },
     },
-    request => api.execution(idOf(request)),
+    request => api(request).execution(idOf(request)),
   )
   app.get(
     '/v1/executions/:id/logs',
     {
+      config: { requires: 'execute' },
       schema: {
         summary: 'What it wrote; follow=true until it ends',
         params: parameters.execution,
@@ -369,7 +422,7 @@ function addExecutionRoutes(app: FastifyInstance, api: NodeApi, signalOf: Signal
     },
     (request, reply) =>
       followLogs(
-        api,
+        api(request),
         idOf(request),
         (request.query as { follow?: string }).follow === 'true',
         reply,
@@ -379,6 +432,7 @@ function addExecutionRoutes(app: FastifyInstance, api: NodeApi, signalOf: Signal
   app.post(
     '/v1/executions/:id/result',
     {
+      config: { requires: 'execute' },
       schema: {
         summary: 'Write the outputs that an execution left',
         params: parameters.execution,
@@ -388,12 +442,27 @@ function addExecutionRoutes(app: FastifyInstance, api: NodeApi, signalOf: Signal
     },
     (request, reply) =>
       new LineStream(reply, signalOf(request)).run(onProgress =>
-        api.result(idOf(request), request.body as ResultRequest, { signal: signalOf(request), onProgress }),
+        api(request).result(idOf(request), request.body as ResultRequest, {
+          signal: signalOf(request),
+          onProgress,
+        }),
       ),
+  )
+  addContentRoutes(
+    app,
+    {
+      under: '/v1/executions/:id',
+      what: 'The outputs that an execution left',
+      requires: 'execute',
+      params: parameters.execution,
+      open: (request, options) => api(request).resultContent(idOf(request), options),
+    },
+    signalOf,
   )
   app.post(
     '/v1/executions/:id/cancel',
     {
+      config: { requires: 'execute' },
       schema: {
         summary: 'Cancel an execution',
         params: parameters.execution,
@@ -403,7 +472,7 @@ function addExecutionRoutes(app: FastifyInstance, api: NodeApi, signalOf: Signal
     request => {
       if (request.body !== undefined && request.body !== null && Object.keys(request.body).length > 0)
         throw new CatalogError('invalid-request', 'Cancelling takes no body.')
-      return api.cancelExecution(idOf(request))
+      return api(request).cancelExecution(idOf(request))
     },
   )
 }

@@ -2,18 +2,25 @@
 // document is made of them. Each is held to its type in api.ts by the compiler.
 import { isAbsolute } from 'node:path'
 import { z } from 'zod'
+import { recordLimits } from '../assets/release.ts'
+import { isNamePattern } from '../trust/name-pattern.ts'
+import { grantable } from './access.ts'
 import type {
   AnnouncementState,
   CheckRequest,
   CheckResult,
   CollectRequest,
   CollectResult,
+  CreatedToken,
+  DeprecateRequest,
   DrainRequest,
   DrainResult,
+  EquivocationView,
   ExecuteRequest,
   ExecutionView,
   FetchRequest,
   FetchResult,
+  MarkResult,
   PeerView,
   PinRequest,
   PinResult,
@@ -29,6 +36,10 @@ import type {
   ResultResult,
   SearchHit,
   Status,
+  TokenRequest,
+  TokenView,
+  VersionMarks,
+  YankRequest,
 } from './api.ts'
 
 /** Absent where the type says optional: JSON has no undefined, so the two are one here. */
@@ -37,7 +48,7 @@ type Loose<T> = T extends readonly (infer Item)[]
   : T extends object
     ? { readonly [Key in keyof T]: Loose<T[Key]> | (undefined extends T[Key] ? undefined : never) }
     : T
-type SchemaOf<T> = z.ZodType<Loose<T>>
+export type SchemaOf<T> = z.ZodType<Loose<T>>
 
 // Requests: everything is bounded, an unknown field is refused.
 
@@ -48,10 +59,14 @@ const absolutePath = z
   .refine(path => isAbsolute(path) && !path.includes('\0'), 'must be an absolute path')
 const ref = z.string().min(1).max(512)
 const publisher = z.string().min(1).max(256).optional()
+const allowStale = z.boolean().optional()
 const executionId = z.string().regex(/^[A-Za-z0-9_-]{1,128}$/, 'is no execution id')
 const flag = z.enum(['true', 'false']).optional()
 
 const replicas = z.number().int().min(1).max(16)
+
+/** Who needs one for longer makes another. */
+const maxTokenSeconds = 366 * 24 * 3600
 
 const maxArgs = 256
 const maxArgBytes = 128 * 1024
@@ -70,6 +85,7 @@ export const requests = {
     outParent: absolutePath.optional(),
     force: z.boolean().optional(),
     publisher,
+    allowStale,
   }) satisfies SchemaOf<FetchRequest>,
   execute: z.strictObject({
     ref,
@@ -88,8 +104,25 @@ export const requests = {
     nodes: z.number().int().positive().max(1000).optional(),
     detach: z.boolean().optional(),
     publisher,
+    allowStale,
   }) satisfies SchemaOf<ExecuteRequest>,
-  pin: z.strictObject({ ref, remove: z.boolean().optional(), publisher }) satisfies SchemaOf<PinRequest>,
+  pin: z.strictObject({
+    ref,
+    remove: z.boolean().optional(),
+    publisher,
+    allowStale,
+  }) satisfies SchemaOf<PinRequest>,
+  yank: z.strictObject({
+    ref,
+    reason: z.string().min(1).max(recordLimits.maxReasonLength).optional(),
+    undo: z.boolean().optional(),
+    revoke: z.boolean().optional(),
+  }) satisfies SchemaOf<YankRequest>,
+  deprecate: z.strictObject({
+    ref,
+    message: z.string().min(1).max(recordLimits.maxDeprecationLength).optional(),
+    undo: z.boolean().optional(),
+  }) satisfies SchemaOf<DeprecateRequest>,
   collect: z.strictObject({ dryRun: z.boolean().optional() }) satisfies SchemaOf<CollectRequest>,
   check: z.strictObject({
     refs: z.array(ref).min(1).max(1000).optional(),
@@ -99,12 +132,37 @@ export const requests = {
     out: absolutePath,
     force: z.boolean().optional(),
   }) satisfies SchemaOf<ResultRequest>,
+  token: z.strictObject({
+    label: z
+      .string()
+      .min(1)
+      .max(64)
+      .refine(text => !/\p{C}/u.test(text), 'has control characters'),
+    can: z
+      .array(z.enum(grantable))
+      .min(1)
+      .max(grantable.length)
+      .refine(can => new Set(can).size === can.length, 'names a capability twice'),
+    names: z
+      .array(z.string().max(130).refine(isNamePattern, 'is no name, scope/* or prefix-*'))
+      .min(1)
+      .max(64)
+      .optional(),
+    expiresSeconds: z.number().int().positive().max(maxTokenSeconds).optional(),
+  }) satisfies SchemaOf<TokenRequest>,
 }
 
 export const queries = {
   none: z.strictObject({}),
   releases: z.strictObject({ held: flag }),
+  file: z.strictObject({ allowStale: flag }),
   show: z.strictObject({ publisher }),
+  publish: z.strictObject({
+    replicas: z
+      .string()
+      .regex(/^([1-9]|1[0-6])$/, 'must be a number from 1 to 16')
+      .optional(),
+  }),
   search: z.strictObject({
     q: z.string().max(1024).default(''),
     tag: z.string().max(128).optional(),
@@ -121,7 +179,9 @@ export const queries = {
 export const parameters = {
   ref: z.strictObject({ ref }),
   file: z.strictObject({ id: ref, '*': z.string().min(1).max(4096) }),
+  content: z.strictObject({ id: ref }),
   execution: z.strictObject({ id: executionId }),
+  token: z.strictObject({ id: z.string().regex(/^[0-9a-f]{16}$/, 'is no id of a token') }),
 }
 
 /** Strict base64 (RFC 4648) with padding. A regular expression over 20 MB would use up the stack. */
@@ -260,6 +320,15 @@ const status = z.object({
       problems: z.array(text),
     }),
   ),
+  refusals: z.array(
+    z.object({
+      peer: text,
+      by: z.enum(['this-node', 'peer']),
+      code: text,
+      message: text,
+      at: text,
+    }),
+  ),
 }) satisfies SchemaOf<Status>
 
 const peer = z.object({
@@ -287,13 +356,47 @@ const release = z.object({
   signedAt: text,
   held: text.describe('complete, partial or none'),
   pinned: z.boolean(),
+  yanked: text.describe('Why nobody should take it up').optional(),
+  revoked: text.describe('Why nobody may install it').optional(),
+  deprecated: text.describe('What its publisher says of the whole package').optional(),
+  stale: text.describe('Since when nobody can say whether it still holds').optional(),
+  unlisted: z.literal(true).describe('No head of its publisher that holds lists it').optional(),
+  heldBack: z.literal(true).describe('Its publisher signed heads that contradict each other').optional(),
 }) satisfies SchemaOf<ReleaseView>
+
+const marked = z.array(
+  z.object({
+    version: text,
+    yanked: text.optional(),
+    revoked: text.optional(),
+  }) satisfies SchemaOf<VersionMarks>,
+)
+
+const markResult = z.object({
+  name: text,
+  sequence: count.describe('Of the newest head'),
+  changed: z.boolean(),
+  deprecated: text.optional(),
+  marked,
+}) satisfies SchemaOf<MarkResult>
+
+const equivocation = z.object({
+  name: text,
+  publisher: text,
+  sequence: count,
+  heads: z.array(text),
+  proof: text,
+  heldBack: z.boolean(),
+  sameKey: z.boolean(),
+}) satisfies SchemaOf<EquivocationView>
 
 const releaseDetail = release.extend({
   manifest: z.unknown().optional(),
   manifestPath: text,
   sequence: count.optional(),
   versions: z.array(text),
+  marked: marked.optional(),
+  warnings: z.array(text).optional(),
   algorithms: z.array(text),
   providers: z.array(z.object({ peer: text, complete: z.boolean() })),
 }) satisfies SchemaOf<ReleaseDetail>
@@ -326,6 +429,8 @@ const fetched = z.object({
   milliseconds: z.number(),
   writeMilliseconds: z.number().optional(),
   out: text.optional(),
+  warnings: z.array(text).optional(),
+  stale: text.optional(),
 }) satisfies SchemaOf<FetchResult>
 
 const removed = z.object({
@@ -402,6 +507,7 @@ const execution = z.object({
   endedAt: text.optional(),
   resultRoot: text.optional(),
   error: z.record(text, z.unknown()).optional(),
+  warnings: z.array(text).optional(),
 }) satisfies SchemaOf<ExecutionView>
 
 const result = z.object({
@@ -411,6 +517,21 @@ const result = z.object({
   bytes: count,
   out: text,
 }) satisfies SchemaOf<ResultResult>
+
+const tokenView = {
+  id: text,
+  label: text,
+  can: z.array(z.enum(grantable)),
+  names: z.array(text),
+  createdAt: text,
+  expiresAt: text,
+  expired: z.boolean(),
+}
+const token = z.object(tokenView) satisfies SchemaOf<TokenView>
+const createdToken = z.object({
+  ...tokenView,
+  token: text.describe('Its text: shown this once'),
+}) satisfies SchemaOf<CreatedToken>
 
 export const answers = {
   status,
@@ -428,8 +549,13 @@ export const answers = {
   detached: z.object({ id: text }),
   executions: z.object({ executions: z.array(execution) }),
   result,
+  marked: markResult,
+  equivocations: z.object({ equivocations: z.array(equivocation) }),
   announcements,
   replicas: replicasView,
   drained,
+  token,
+  tokens: z.object({ tokens: z.array(token) }),
+  createdToken,
   error: z.object({ error: failure }),
 }

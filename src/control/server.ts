@@ -1,25 +1,53 @@
-// The control socket: HTTP/1.1 with JSON over a Unix socket that only its owner may open. This file owns the
-// socket, the limits, and how failures are answered; the calls are in routes.ts, their shapes in api.ts.
-// Permissions of the directory (0700) and the socket (0600) keep other users out; nothing listens on TCP.
-import { chmod, lstat, rm, stat } from 'node:fs/promises'
-import { connect } from 'node:net'
-import { dirname } from 'node:path'
+// The control sockets: HTTP/1.1 with JSON over Unix sockets. The owner's may be opened by its owner alone; a second one,
+// if the config names it, by a group, and admits each request by a token. This file owns what is served on them, the
+// limits, and how failures are answered; the calls are in routes.ts, their shapes in api.ts, the files in sockets.ts.
+// Nothing listens on TCP.
+import { chmod } from 'node:fs/promises'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
-import { CatalogError, errorTable, toCatalogError } from '../base/errors.ts'
+import { CatalogError, errorTable } from '../base/errors.ts'
 import type { Service } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
+import { type Caller, guard, owner } from './access.ts'
 import type { NodeApi } from './api.ts'
-import { parseJsonBody } from './json-body.ts'
+import { limitApi } from './limited-api.ts'
 import { describeApi } from './openapi.ts'
+import {
+  addBodyParsers,
+  boundLargeBodies,
+  checker,
+  errorBody,
+  isArchive,
+  maxBodyBytes,
+  parseQuery,
+  requestError,
+  type Schema,
+} from './request-checks.ts'
 import { addRoutes } from './routes.ts'
+import { checkOwnDirectory, checkSharedDirectory, openToGroup, removeStaleSocket } from './sockets.ts'
+import { TokenDoor } from './token-door.ts'
+import type { AccessTokens } from './tokens.ts'
+import { defaultUploadsOptions, Uploads } from './uploads.ts'
+
+export interface ControlServerDeps {
+  readonly api: NodeApi
+  readonly tokens: AccessTokens
+  readonly log: Log
+}
 
 export interface ControlServerOptions {
   readonly socketPath: string
+  /** A directory of the server's own: packages that come as archives are received below it. */
+  readonly uploadDirectory: string
+  /** The second socket, for other users of this machine. */
+  readonly shared?: { readonly path: string; readonly group: string | number } | undefined
   readonly version?: string
+  /** Of each socket. */
   readonly maxConnections?: number
-  /** How long a request's headers, and all of it, may take to arrive. */
+  /** How long a request's headers, and all of it but an archive, may take to arrive. */
   readonly headersTimeoutMs?: number
   readonly requestTimeoutMs?: number
+  readonly maxUploads?: number
+  readonly uploadPatienceMs?: number
 }
 
 export const defaultControlServerOptions = {
@@ -29,66 +57,98 @@ export const defaultControlServerOptions = {
   headersTimeoutMs: 10_000,
   // 32 MiB of input through a local socket take a fraction of a second.
   requestTimeoutMs: 30_000,
+  maxUploads: defaultUploadsOptions.maxUploads,
+  uploadPatienceMs: defaultUploadsOptions.patienceMs,
 }
 
-/** All other requests are paths, names and settings. */
-const maxBodyBytes = 1024 * 1024
 /** The daemon has five seconds for everything. */
 const stopWithinMs = 1_500
+/** From an answer to a request that is still being sent, to the end of its connection: time to read the answer. */
+const lingerMs = 2_000
 
 export function createControlServer(
-  deps: { readonly api: NodeApi; readonly log: Log },
+  deps: ControlServerDeps,
   options: ControlServerOptions,
 ): Required<Service> {
   return new ControlServer(deps, options)
 }
 
 class ControlServer {
-  readonly #api: NodeApi
-  readonly #log: Log
-  readonly #options: Required<ControlServerOptions>
+  readonly #deps: ControlServerDeps
+  readonly #options: ControlServerOptions & typeof defaultControlServerOptions
+  readonly #uploads: Uploads
+  readonly #door: TokenDoor
   readonly #running = new Map<FastifyRequest, AbortController>()
-  #app: FastifyInstance | undefined
+  #apps: FastifyInstance[] = []
   #stopping: CatalogError | undefined
 
-  constructor({ api, log }: { api: NodeApi; log: Log }, options: ControlServerOptions) {
-    this.#api = api
-    this.#log = log
+  constructor(deps: ControlServerDeps, options: ControlServerOptions) {
+    this.#deps = deps
     this.#options = { ...defaultControlServerOptions, ...options }
+    const { uploadDirectory: directory, maxUploads, uploadPatienceMs: patienceMs } = this.#options
+    this.#uploads = new Uploads(deps, { ...defaultUploadsOptions, directory, maxUploads, patienceMs })
+    this.#door = new TokenDoor(deps)
+    deps.tokens.onRevoked(id => this.#endRequestsOf(id))
   }
 
-  /** @throws CatalogError `already-running`, `home-not-owned`, `output-exists` */
+  /** @throws CatalogError `already-running`, `home-not-owned`, `output-exists`, `forbidden`, `invalid-config` */
   async start(): Promise<void> {
-    const { socketPath } = this.#options
-    await checkDirectory(dirname(socketPath))
+    const { socketPath, shared } = this.#options
+    await checkOwnDirectory(socketPath)
     await removeStaleSocket(socketPath)
-    const app = this.#build()
-    await describeApi(app, this.#options.version)
-    addRoutes(app, this.#api, request => this.#signalOf(request))
-    await app.listen({ path: socketPath })
-    this.#app = app
-    await chmod(socketPath, 0o600)
+    await this.#uploads.start()
+    try {
+      await this.#listen(socketPath, async () => owner)
+      await chmod(socketPath, 0o600)
+      if (shared === undefined) return
+      await checkSharedDirectory(shared.path)
+      await removeStaleSocket(shared.path)
+      await this.#listen(shared.path, request => this.#door.admit(request, this.#signalOf(request)))
+      await openToGroup(shared.path, shared.group)
+    } catch (error) {
+      await this.stop()
+      throw error
+    }
   }
 
   async stop(): Promise<void> {
-    const app = this.#app
-    if (app === undefined) return
-    this.#app = undefined
+    const apps = this.#apps.splice(0)
+    if (apps.length === 0) return
     this.#stopping = new CatalogError(
       'daemon-stopping',
       'The daemon is stopping. Start it again with `catalog daemon`.',
     )
     for (const controller of this.#running.values()) controller.abort(this.#stopping)
-    const timer = setTimeout(() => app.server.closeAllConnections(), stopWithinMs)
-    await app.close()
+    const timer = setTimeout(() => {
+      for (const app of apps) app.server.closeAllConnections()
+    }, stopWithinMs)
+    await Promise.all(apps.map(app => app.close()))
     clearTimeout(timer)
+    await this.#uploads.stop()
+  }
+
+  async #listen(path: string, callerOf: (request: FastifyRequest) => Promise<Caller>): Promise<void> {
+    const { api, tokens } = this.#deps
+    const app = this.#build()
+    guard(app, callerOf)
+    await describeApi(app, this.#options.version)
+    boundLargeBodies(app)
+    addRoutes(app, {
+      api: ({ caller }) => limitApi(api, caller, tokens),
+      signalOf: request => this.#signalOf(request),
+      tokens,
+      uploads: this.#uploads,
+    })
+    await app.listen({ path })
+    this.#apps.push(app)
   }
 
   #build(): FastifyInstance {
-    const { maxConnections, headersTimeoutMs, requestTimeoutMs } = this.#options
+    const { maxConnections, headersTimeoutMs } = this.#options
     const app = Fastify({
       bodyLimit: maxBodyBytes,
-      requestTimeout: requestTimeoutMs,
+      // An archive may take long: each request is timed by what it is.
+      requestTimeout: 0,
       forceCloseConnections: 'idle',
       // In the path of a file every byte may be percent-encoded.
       routerOptions: { maxParamLength: 3 * 4096, querystringParser: parseQuery },
@@ -103,11 +163,7 @@ class ControlServer {
       },
     })
     app.server.maxConnections = maxConnections
-    app.removeAllContentTypeParsers()
-    // Whatever curl calls it: a body is JSON.
-    app.addContentTypeParser('*', { parseAs: 'string' }, async (_request: unknown, body: string | Buffer) =>
-      parseJsonBody(String(body)),
-    )
+    addBodyParsers(app)
     app.setValidatorCompiler(({ schema, httpPart }) => checker(schema as Schema, httpPart ?? 'request'))
     app.setSerializerCompiler(() => value => JSON.stringify(value))
     app.setReplySerializer(value => `${JSON.stringify(value)}\n`)
@@ -120,10 +176,11 @@ class ControlServer {
     app.setErrorHandler((thrown, request, reply) => {
       const error = requestError(thrown)
       if (error.code === 'internal')
-        this.#log.error(
+        this.#deps.log.error(
           { error: error.cause ?? error, method: request.method, url: request.url },
           'control request failed',
         )
+      if (error.code === 'token-invalid') reply.header('www-authenticate', 'Bearer')
       void reply
         .code(errorTable[error.code].http)
         .type('application/json; charset=utf-8')
@@ -140,17 +197,35 @@ class ControlServer {
       if (this.#stopping !== undefined) throw this.#stopping
       const controller = new AbortController()
       this.#running.set(request, controller)
+      this.#limitArrival(request)
       reply.raw.once('close', () => {
         this.#running.delete(request)
         if (!reply.raw.writableFinished)
           controller.abort(new CatalogError('cancelled', 'The client closed the connection.'))
         const { method, url } = request
-        this.#log.debug(
+        this.#deps.log.debug(
           { method, url, status: reply.raw.statusCode, ms: Math.round(reply.elapsedTime) },
           'control request',
         )
+        // What was answered early, an archive that was refused for instance, is not read to an end that may never come.
+        if (!request.raw.complete) endSoon(request)
       })
     })
+  }
+
+  /** An archive is timed by who reads it. */
+  #limitArrival(request: FastifyRequest): void {
+    if (isArchive(request)) return
+    const timer = setTimeout(() => {
+      if (!request.raw.complete) request.raw.destroy()
+    }, this.#options.requestTimeoutMs)
+    request.raw.once('close', () => clearTimeout(timer))
+  }
+
+  #endRequestsOf(token: string): void {
+    const reason = new CatalogError('token-invalid', 'The token was revoked while the request went on.')
+    for (const [request, controller] of this.#running)
+      if (request.caller?.token === token) controller.abort(reason)
   }
 
   #signalOf(request: FastifyRequest): AbortSignal {
@@ -158,98 +233,7 @@ class ControlServer {
   }
 }
 
-interface Schema {
-  safeParse(
-    value: unknown,
-  ): { success: true; data: unknown } | { success: false; error: { issues: readonly Issue[] } }
+function endSoon({ raw }: FastifyRequest): void {
+  const timer = setTimeout(() => raw.socket.destroy(), lingerMs)
+  raw.socket.once('close', () => clearTimeout(timer))
 }
-
-interface Issue {
-  readonly code?: string | undefined
-  readonly path: readonly PropertyKey[]
-  readonly message: string
-}
-
-const partNames: Record<string, string> = {
-  body: 'body',
-  querystring: 'query',
-  params: 'path',
-  headers: 'header',
-}
-
-/** Checks a part of a request; every problem is reported at once. */
-const checker = (schema: Schema, part: string) => (value: unknown) => {
-  const parsed = schema.safeParse(value)
-  if (parsed.success) return { value: parsed.data }
-  const problems = parsed.error.issues.map(({ path, message }) => ({
-    path: path.map(String).join('.'),
-    message,
-  }))
-  const words = problems.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`))
-  const message = `The ${partNames[part] ?? part} of the request is not valid: ${words.join('; ')}. GET /v1/openapi.json describes it.`
-  return { error: new CatalogError('invalid-request', message, { problems }) }
-}
-
-/** What the HTTP library refuses has codes of its own; ours mean the same on every way into the system. */
-function requestError(thrown: unknown): CatalogError {
-  const { statusCode, code } = (thrown ?? {}) as { statusCode?: number; code?: string }
-  if (thrown instanceof CatalogError || typeof code !== 'string' || !code.startsWith('FST_'))
-    return toCatalogError(thrown)
-  if (statusCode === 413) return new CatalogError('too-large', 'The body of the request is too large.')
-  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
-    return new CatalogError('invalid-request', `The request is not valid: ${(thrown as Error).message}.`)
-  return toCatalogError(thrown)
-}
-
-/** No stack, no cause: what `toJSON` gives. */
-const errorBody = (error: CatalogError) => ({ error: error.toJSON() })
-
-/** A parameter given twice is refused by its schema, which wants a text. */
-function parseQuery(text: string): Record<string, unknown> {
-  const query: Record<string, unknown> = Object.create(null)
-  for (const [key, value] of new URLSearchParams(text))
-    query[key] = key in query ? [query[key], value].flat() : value
-  return query
-}
-
-async function checkDirectory(directory: string): Promise<void> {
-  const { uid, mode } = await stat(directory)
-  if ((process.getuid !== undefined && uid !== process.getuid()) || (mode & 0o077) !== 0)
-    throw new CatalogError(
-      'home-not-owned',
-      `The control socket must lie in a directory that only you can enter; ${directory} is open to others, or belongs to another user. Run \`chmod 700 ${directory}\`, or use another home.`,
-      { directory },
-    )
-}
-
-/** A socket that a killed daemon left is removed, a living one is respected, anything else is not ours to remove. */
-async function removeStaleSocket(path: string): Promise<void> {
-  const found = await lstat(path).catch(() => undefined)
-  if (found === undefined) return
-  if (!found.isSocket())
-    throw new CatalogError(
-      'output-exists',
-      `There is something at ${path} that is no socket. Move it away.`,
-      { path },
-    )
-  if (await answers(path))
-    throw new CatalogError(
-      'already-running',
-      `A daemon is listening at ${path} already. Use it, or stop it first.`,
-      { path },
-    )
-  await rm(path, { force: true })
-}
-
-const answers = (path: string): Promise<boolean> =>
-  new Promise(resolve => {
-    const socket = connect(path)
-    const finish = (result: boolean) => {
-      socket.destroy()
-      resolve(result)
-    }
-    socket.once('connect', () => finish(true))
-    // A full backlog (EAGAIN) is a living daemon's.
-    socket.once('error', (error: NodeJS.ErrnoException) => finish(error.code === 'EAGAIN'))
-    socket.setTimeout(1_000, () => finish(true))
-  })

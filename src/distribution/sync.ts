@@ -8,16 +8,17 @@
 //   { op: 'records', ids }        → frames { record } for those that are here, then { end: true }; at most 64 ids,
 //                                   at most 2 MiB of answers (ask again for what is missing)
 //   { op: 'news', ids }           → { }: the client has these new records; at most 256 ids
-//   { op: 'heads', name }         → { records }: the current heads of a name, at most 8
+//   { op: 'heads', name }         → { records }: the current heads of a name, each with its freshness statement, and
+//                                   proofs of equivocation against them, at most 24
 //   { op: 'root', root }          → { records }: releases with that content root, at most 8
-// Ids are 32-byte BLAKE3 digests of envelopes; records are envelopes of at most 128 KiB.
+// Ids are 32-byte BLAKE3 digests of records; records are envelopes of at most 128 KiB, and notices (trust documents,
+// proofs of equivocation) of at most 256 KiB and 64 bytes.
 // Limits    nothing waits for more than 10 s; a stream has at most 1,000 questions, a session 32 reconciliation steps.
 // Errors    a malformed message ends the stream. A record that was refused for what it is is not asked for again for
 //           an hour; one that this node could not take just now ends the session and is found again by the next.
 // Non-goals order, agreement, completeness: a peer may hide records; another will show them.
 
 import { LRUCache } from 'lru-cache'
-import { recordLimits } from '../assets/release.ts'
 import { cidOf, cidOfDigest, digestOfCid } from '../base/cid.ts'
 import { withTimeout } from '../base/deadline.ts'
 import { CatalogError, type ErrorCode } from '../base/errors.ts'
@@ -101,6 +102,7 @@ export class Sync {
     deps.host.handle(syncProtocol, (stream, { signal }) => this.#serve(stream, signal), {
       maxInboundPerPeer,
       maxInbound,
+      capability: 'fetch',
     })
   }
 
@@ -168,8 +170,16 @@ export class Sync {
       'name' in question ? { op: 'heads', name: question.name } : { op: 'root', root: question.root }
     await this.#session(peer, options, async ask => {
       const answer = await ask(request)
-      for (const record of listField(answer, 'records', syncLimits.maxNamed)) await this.#take(record, peer)
+      for (const record of listField(answer, 'records', syncLimits.maxOfName)) await this.#take(record, peer)
     })
+  }
+
+  /** What this node believes has changed: what was refused before is asked for again, from everybody. */
+  reconsider(): void {
+    this.#refused.clear()
+    if (!this.#options.enabled || this.#stopped) return
+    for (const peer of new Set(this.#deps.host.connections().map(connection => connection.peer)))
+      this.#background(peer, this.reconcileWith(peer))
   }
 
   #round(): void {
@@ -261,7 +271,7 @@ export class Sync {
     await this.#stream(peer, options, async (stream, reader, alive) => {
       await stream.write(encodeFrame({ op: 'records', ids: ids.map(digestOfCid) }))
       for (let count = 0; count <= ids.length; count++) {
-        const answer = await reader.message(recordLimits.maxBytes + 1024)
+        const answer = await reader.message(syncLimits.maxRecordBytes + 1024)
         if (answer === undefined || answer['end'] === true) return
         await this.#take(answer['record'], peer)
         alive()
@@ -270,7 +280,7 @@ export class Sync {
   }
 
   async #take(record: unknown, peer: string): Promise<void> {
-    if (!(record instanceof Uint8Array) || record.byteLength > recordLimits.maxBytes)
+    if (!(record instanceof Uint8Array) || record.byteLength > syncLimits.maxRecordBytes)
       throw new CatalogError('bad-peer-message', `The peer ${peer} sent something that is no record.`, {
         peer,
       })

@@ -36,6 +36,7 @@ export class TransferServer {
     deps.host.handle(transferProtocol, (stream, { signal }) => this.#serve(stream, signal), {
       maxInboundPerPeer: options.maxStreamsPerPeer,
       maxInbound: options.maxStreams,
+      capability: 'fetch',
     })
   }
 

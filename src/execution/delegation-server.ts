@@ -66,6 +66,7 @@ export class DelegationServer {
     deps.host.handle(executeProtocol, (stream, { signal }) => this.#serve(stream, signal), {
       maxInboundPerPeer: options.maxStreamsPerPeer,
       maxInbound: options.maxStreams,
+      capability: 'execute',
     })
   }
 

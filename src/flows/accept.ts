@@ -1,48 +1,100 @@
 // accept: the only way a record of others enters this node, whether a peer or the DHT brings it. (What this node signs
 // itself is proved where it is sealed; the catalogue takes nothing without that stamp.)
 //
-//   bytes -decode-> Envelope -check network, dates, manifest-> -verify signatures-> Verified -catalogue-> durable
+//   bytes -decode-> Envelope      -check network, dates, manifest, signatures-> Verified -standing-> catalogue
+//                   Equivocation  -prove both heads-> catalogue
+//                   other         -acceptNotice: trust documents-> catalogue
+//
+// An expired head is taken where it is newer than the known one: it installs nothing, but tells that there is one.
 
+import { decodeEquivocation, type Equivocation, maxEquivocationBytes } from '../assets/equivocation.ts'
 import { validateManifestValue } from '../assets/parse-manifest.ts'
 import {
   decodeEnvelope,
   type Envelope,
+  type FreshnessStatement,
   type HeadStatement,
   type ReleaseStatement,
+  recordLimits,
 } from '../assets/release.ts'
 import type { Verified } from '../assets/stage.ts'
-import { CatalogError } from '../base/errors.ts'
+import { decodeCbor } from '../base/cbor.ts'
+import { CatalogError, isCatalogError } from '../base/errors.ts'
+import type { StandingOf } from './standing.ts'
 
-export interface AcceptDeps {
+export interface ProveDeps {
   readonly network: string
   readonly now: () => number
   readonly verifier: { verify<E extends Envelope>(envelope: E): Promise<Verified<E>> }
+  readonly standing: StandingOf
+}
+
+export interface AcceptDeps extends ProveDeps {
   readonly catalogue: {
     addRelease(envelope: Verified<Envelope<ReleaseStatement>>): Promise<unknown>
     addHead(envelope: Verified<Envelope<HeadStatement>>): Promise<unknown>
+    addFreshness(envelope: Verified<Envelope<FreshnessStatement>>): Promise<unknown>
+    addEquivocation(proof: Verified<Equivocation>): Promise<unknown>
   }
+  /** Proves and keeps what is neither an envelope nor a proof: the trust documents. */
+  readonly acceptNotice: (bytes: Uint8Array) => Promise<unknown>
+  /** A proved head may not follow the known one. */
+  readonly onRefusedHead: (head: Envelope<HeadStatement>, refusal: CatalogError) => void
 }
 
 /** A record signed further ahead than this is refused: clocks differ by less. */
 const maxClockSkewMs = 10 * 60 * 1000
 
-/**
- * Proves a record and makes it durable here; harmless for one that is known.
- * @throws CatalogError `bad-record`, `bad-signature`, `stale-record`, `quota-exceeded`
- */
-export async function accept(deps: AcceptDeps, bytes: Uint8Array): Promise<Envelope> {
-  const envelope = await prove(deps, bytes)
-  if (isRelease(envelope)) await deps.catalogue.addRelease(envelope)
-  else if (isHead(envelope)) await deps.catalogue.addHead(envelope)
-  return envelope
+export type Decoded =
+  | { readonly kind: 'envelope'; readonly envelope: Envelope }
+  | { readonly kind: 'equivocation'; readonly proof: Equivocation }
+  | { readonly kind: 'notice' }
+
+/** What a record is, by its shape; nothing of it is proved. @throws CatalogError `bad-record` */
+export function decodeRecord(bytes: Uint8Array): Decoded {
+  if (beginsAsEnvelope(bytes)) return { kind: 'envelope', envelope: decodeEnvelope(bytes) }
+  const value = decodeCbor(bytes, maxEquivocationBytes, 'A record')
+  if (value === null || typeof value !== 'object' || Array.isArray(value) || value instanceof Uint8Array)
+    throw new CatalogError('bad-record', 'The record is refused: it is no map.')
+  if ('statement' in value) return { kind: 'envelope', envelope: decodeEnvelope(bytes) }
+  if ((value as { type?: unknown }).type === 'equivocation')
+    return { kind: 'equivocation', proof: decodeEquivocation(bytes) }
+  return { kind: 'notice' }
 }
 
-/** Everything but storing: what the DHT's validator does with a record that it is to keep for others. */
-export async function prove(
-  deps: Omit<AcceptDeps, 'catalogue'>,
-  bytes: Uint8Array,
-): Promise<Verified<Envelope>> {
-  const envelope = decodeEnvelope(bytes)
+/** A map of five whose keys are, in canonical order, `v` and `chain`: spares nearly every record a second decoding. */
+const envelopeStart = Buffer.from('a5617601656368', 'hex')
+const beginsAsEnvelope = (bytes: Uint8Array): boolean =>
+  Buffer.compare(bytes.subarray(0, envelopeStart.byteLength), envelopeStart) === 0
+
+/**
+ * Proves a record and makes it durable here; harmless for one that is known.
+ * @throws CatalogError `bad-record`, `bad-signature`, `quota-exceeded`, what is wrong with a chain, and what the
+ *   catalogue says of a head that may not follow the known one
+ */
+export async function accept(deps: AcceptDeps, bytes: Uint8Array): Promise<void> {
+  const decoded = decodeRecord(bytes)
+  if (decoded.kind === 'notice') return void (await deps.acceptNotice(bytes))
+  if (decoded.kind === 'equivocation')
+    return void (await deps.catalogue.addEquivocation(await proveEquivocation(deps, decoded.proof)))
+  const envelope = await prove(deps, decoded.envelope)
+  if (isRelease(envelope)) return void (await deps.catalogue.addRelease(envelope))
+  refuseUnlessStanding(deps, envelope)
+  if (isHead(envelope)) await addHead(deps, envelope)
+  else await deps.catalogue.addFreshness(envelope as Verified<Envelope<FreshnessStatement>>)
+}
+
+async function addHead(deps: AcceptDeps, head: Verified<Envelope<HeadStatement>>): Promise<void> {
+  try {
+    await deps.catalogue.addHead(head)
+  } catch (error) {
+    if (isCatalogError(error)) deps.onRefusedHead(head, error)
+    throw error
+  }
+}
+
+/** Everything but whether it holds now: what it was when it was signed. */
+export async function prove<E extends Envelope>(deps: ProveDeps, envelope: E): Promise<Verified<E>> {
   const { statement } = envelope
   if (statement.network !== deps.network)
     throw refused(
@@ -54,14 +106,25 @@ export async function prove(
       envelope,
       `it was signed in the future (${new Date(statement.signedAt).toISOString()}); is a clock wrong?`,
     )
-  if (statement.type === 'head' && statement.expiresAt <= deps.now())
-    throw new CatalogError(
-      'stale-record',
-      `The head of ${statement.name} expired at ${new Date(statement.expiresAt).toISOString()}; its publisher must sign it anew.`,
-      { id: envelope.id },
-    )
   if (statement.type === 'release') checkManifest(envelope as Envelope<ReleaseStatement>)
+  else if (statement.expiresAt - statement.signedAt > recordLimits.maxFreshMs)
+    throw refused(envelope, `it is to live longer than ${recordLimits.maxFreshMs / 86_400_000} days`)
   return deps.verifier.verify(envelope)
+}
+
+/** @throws CatalogError with what is wrong with its chain at this time */
+export function refuseUnlessStanding({ standing }: Pick<ProveDeps, 'standing'>, envelope: Envelope): void {
+  const state = standing(envelope)
+  if (state.state !== 'refused') return
+  const { type, name } = envelope.statement
+  throw new CatalogError(state.code, `The ${type} record of ${name} is refused: ${state.why}`, {
+    id: envelope.id,
+  })
+}
+
+async function proveEquivocation(deps: ProveDeps, proof: Equivocation): Promise<Verified<Equivocation>> {
+  for (const head of proof.heads) refuseUnlessStanding(deps, await prove(deps, head))
+  return proof as Verified<Equivocation>
 }
 
 function checkManifest(envelope: Envelope<ReleaseStatement>): void {

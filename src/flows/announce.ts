@@ -1,7 +1,8 @@
 // What the network is told of a release that this node holds: its record, its name's head, that this node provides
 // its content, and that it knows the name. Durable in the announcement queue; told, and told again, from there.
 import type { Announcement } from '../network/router.ts'
-import { nameTopic, type Release } from './resolve.ts'
+import { nameTopic } from './name-topic.ts'
+import type { Release } from './resolve.ts'
 
 export interface AnnounceDeps {
   readonly announcer: {

@@ -31,8 +31,8 @@ export interface ExecuteDeps {
   readonly peers: () => readonly string[]
   readonly resolve: (
     ref: string,
-    options: CallOptions & { publisher?: string | undefined },
-  ) => Promise<Release>
+    options: CallOptions & { publisher?: string | undefined; allowStale?: boolean | undefined },
+  ) => Promise<{ readonly release: Release; readonly warnings: readonly string[] }>
   /** Bytes of one file of a release, fetched first where it is not here. */
   readonly readFile: (release: Release, path: string, options: CallOptions) => Promise<Uint8Array>
 }
@@ -42,6 +42,13 @@ export interface ExecuteRequest extends Omit<Submission, 'release'> {
   /** `auto`, `local` or a peer id. */
   readonly on: string
   readonly publisher?: string | undefined
+  readonly allowStale?: boolean | undefined
+}
+
+export interface Started extends ExecutionRecord {
+  readonly peer: string
+  /** What one should know of the release. */
+  readonly warnings?: readonly string[]
 }
 
 /** Peers asked for an offer at once. */
@@ -56,9 +63,20 @@ export async function execute(
   deps: ExecuteDeps,
   request: ExecuteRequest,
   options: CallOptions = {},
+): Promise<Started> {
+  const { ref, allowStale, publisher, ...rest } = request
+  const { release, warnings } = await deps.resolve(ref, { ...options, publisher, allowStale })
+  const record = await submitRelease(deps, release, rest, ref, options)
+  return { ...record, ...(warnings.length === 0 ? {} : { warnings }) }
+}
+
+async function submitRelease(
+  deps: ExecuteDeps,
+  release: Release,
+  { on, ...rest }: Omit<ExecuteRequest, 'ref' | 'publisher' | 'allowStale'>,
+  ref: string,
+  options: CallOptions,
 ): Promise<ExecutionRecord & { readonly peer: string }> {
-  const { ref, on, publisher, ...rest } = request
-  const release = await deps.resolve(ref, { ...options, publisher })
   const submission: Submission = { ...rest, release: release.id }
   const manifest = await manifestOf(deps, release, options)
   const about = {
@@ -83,7 +101,7 @@ export async function execute(
   const { offers, reasons } = await collectOffers(
     deps,
     about.runtime,
-    demandFor(manifest, request.runSeconds),
+    demandFor(manifest, rest.runSeconds),
     options,
   )
   for (const { peer } of offers) {
@@ -175,7 +193,7 @@ export async function acceptDelegated(
       'not-offered',
       'It does not offer execution to others: execution.offer is false in its config.',
     )
-  const release = await deps.resolve(submission.release, options)
+  const { release } = await deps.resolve(submission.release, options)
   return submitHere(deps, release, await manifestOf(deps, release, options), submission, requester)
 }
 

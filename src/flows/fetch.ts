@@ -2,7 +2,7 @@
 //
 //   Ref -resolve-> Release -find-> Provider* -transfer-> VerifiedShard* -store-> complete -announce-> provider
 //       -write-> files
-import type { ContentIndex } from '../assets/content-index.ts'
+import { type ContentIndex, countFiles } from '../assets/content-index.ts'
 import type { ContentStore } from '../assets/content-store.ts'
 import { writeTree } from '../assets/write-tree.ts'
 import { equalBytes } from '../base/cbor.ts'
@@ -68,6 +68,7 @@ async function ensureHere(
 export function checkAgainstStatement({ statement, id }: Release, index: ContentIndex): void {
   if (
     index.size === statement.size &&
+    countFiles(index) === statement.files &&
     equalBytes(index.blake3, statement.blake3) &&
     equalBytes(index.sha256, statement.sha256)
   )

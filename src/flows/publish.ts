@@ -1,54 +1,45 @@
 // publish: from a directory to a release that peers can find.
 //
 //   path -scan, validate-> PackageTree -cut, hash, store-> ContentIndex -sign-> Release -catalogue-> durable
-//        -next head, sign-> Head -catalogue-> durable -announce-> DHT, peers
+//        -ask peers, next head, sign-> Head -catalogue-> durable -announce-> DHT, peers
 //
 // Every step is durable before the next begins, and each can be done again: a crash anywhere leaves either
 // nothing visible, or a release that publishing once more completes.
 import { type ContentIndex, countFiles, encodeContentIndex } from '../assets/content-index.ts'
 import type { ContentStore, ContentWriter } from '../assets/content-store.ts'
-import { compareVersions } from '../assets/name.ts'
 import { packTree } from '../assets/pack.ts'
 import { type PackageTree, scanPackage } from '../assets/package-tree.ts'
 import { manifestForRecord } from '../assets/parse-manifest.ts'
-import {
-  type Envelope,
-  type HeadStatement,
-  type ReleaseStatement,
-  recordLimits,
-  type Statement,
-} from '../assets/release.ts'
+import { type Envelope, type ListedVersion, type ReleaseStatement, recordLimits } from '../assets/release.ts'
 import type { Verified } from '../assets/stage.ts'
 import { encodeCbor } from '../base/cbor.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
-import type { Head, Release } from './resolve.ts'
+import { addNextHead, type HeadDraft, listing, type NextHeadDeps, sealNextHead } from './next-head.ts'
+import type { Release } from './resolve.ts'
 
-export interface PublishDeps {
-  readonly network: string
-  readonly publisher: string
-  readonly now: () => number
+export interface PublishDeps extends Omit<NextHeadDeps, 'publisher' | 'seal'> {
   readonly store: ContentStore
-  readonly seal: <S extends Statement>(statement: S) => Promise<Verified<Envelope<S>>>
-  readonly catalogue: {
+  readonly catalogue: NextHeadDeps['catalogue'] & {
     find(
       publisher: string,
       name: string,
       version: string,
     ): Promise<{ readonly id: string; readonly root: string } | undefined>
     release(id: string): Promise<Release | undefined>
-    head(publisher: string, name: string): Promise<Head | undefined>
     addRelease(envelope: Verified<Envelope<ReleaseStatement>>): Promise<unknown>
-    addHead(envelope: Verified<Envelope<HeadStatement>>): Promise<unknown>
     restore(envelope: Verified<Envelope<ReleaseStatement>>): Promise<void>
   }
+  /** As whom this node signs for a name. @throws CatalogError `certificate-name-not-granted` */
+  readonly signsFor: (name: string) => Pick<NextHeadDeps, 'publisher' | 'seal'>
   /** A release of this publisher that was removed from this node, as it was signed. */
   readonly recall: (id: string) => Promise<Verified<Release> | undefined>
   /** Makes it durable that the release, its head and its content are to be announced. */
   readonly announce: (release: Release) => Promise<void>
-  /** Runs alone among all that changes the same name's head. */
-  readonly exclusively: <T>(name: string, work: () => Promise<T>) => Promise<T>
 }
+
+/** Who signs is known once the package's name is. */
+interface Publishing extends PublishDeps, Pick<NextHeadDeps, 'publisher' | 'seal'> {}
 
 export interface PublishOptions extends CallOptions {
   readonly onProgress?: (phase: 'scan' | 'store' | 'sign', done: number, total: number) => void
@@ -61,29 +52,33 @@ export interface Published {
   readonly warnings: readonly string[]
 }
 
-/** A head is good for 30 days; whoever publishes or renews makes it young again. */
-export const headLifetimeMs = 30 * 24 * 3600 * 1000
-
 /**
- * @throws CatalogError `invalid-manifest`, `invalid-package`, `no-such-path`, `version-exists`, `no-space`, `too-large`
+ * @throws CatalogError `invalid-manifest`, `invalid-package`, `no-such-path`, `version-exists`, `no-space`,
+ *   `too-large`, `certificate-name-not-granted`
  */
 export async function publish(
-  deps: PublishDeps,
+  parts: PublishDeps,
   path: string,
   options: PublishOptions = {},
 ): Promise<Published> {
   options.onProgress?.('scan', 0, 0)
   const tree = await scanPackage(path, options)
   refuseUnkeptPrivacy(tree)
+  const { name } = tree.manifest.metadata
+  // Before anything is stored: who may not publish the name need not wait for its bytes.
+  const deps: Publishing = { ...parts, ...parts.signsFor(name) }
   const writer = await deps.store.createWriter(tree.totalBytes)
   try {
     const onProgress = (done: number) => options.onProgress?.('store', done, tree.totalBytes)
     const index = await packTree(tree.entries, writer, { signal: options.signal, onProgress })
     options.onProgress?.('sign', 0, 0)
-    const { name } = tree.manifest.metadata
-    const { release, created } = await deps.exclusively(name, () => ensureReleased(deps, tree, index, writer))
+    const { release, created } = await deps.exclusively(name, async () => {
+      await deps.askPeers(name, options)
+      return ensureReleased(deps, tree, index, writer)
+    })
     await deps.announce(release)
-    return { release, created, warnings: tree.warnings.map(warning => `${warning.path}: ${warning.message}`) }
+    const warnings = tree.warnings.map(warning => `${warning.path}: ${warning.message}`)
+    return { release, created, warnings: [...warnings, ...(await heldBack(deps, name))] }
   } finally {
     await writer.abort()
   }
@@ -99,9 +94,19 @@ function refuseUnkeptPrivacy({ manifest }: PackageTree): void {
   )
 }
 
+/** Published, and nobody will install it: better said by the publisher's own node than by everybody else's. */
+async function heldBack({ catalogue, publisher }: Publishing, name: string): Promise<string[]> {
+  const [proof] = await catalogue.contradictions(publisher, name)
+  if (proof === undefined) return []
+  const ids = proof.heads.map(({ id }) => id).join(' and ')
+  return [
+    `${name} is held back on every node: its heads ${ids} contradict each other under number ${proof.sequence}, signed by one key. Rotate the publisher's keys, then publish again.`,
+  ]
+}
+
 /** The signed release of this content, made now or before, stored and listed by the name's head. */
 async function ensureReleased(
-  deps: PublishDeps,
+  deps: Publishing,
   tree: PackageTree,
   index: ContentIndex,
   writer: ContentWriter,
@@ -127,11 +132,12 @@ async function ensureReleased(
   const known = existing === undefined ? undefined : await deps.catalogue.release(existing.id)
   const created = known === undefined ? (recalled ?? (await signRelease(deps, tree, index, root))) : undefined
   const release = (known ?? created) as Release
-  const next = listed === undefined ? await signHead(deps, release, head) : undefined
+  const list = (draft: HeadDraft) => (listed === undefined ? withRelease(draft, release) : undefined)
+  const next = await sealNextHead(deps, name, list)
   await writer.commit(index)
   if (recalled !== undefined) await deps.catalogue.restore(recalled)
   else if (created !== undefined) await deps.catalogue.addRelease(created)
-  if (next !== undefined) await deps.catalogue.addHead(next)
+  if (next !== undefined) await addNextHead(deps, name, list, next)
   return { release, created: created !== undefined && recalled === undefined }
 }
 
@@ -143,7 +149,7 @@ const versionExists = (name: string, version: string, id: string, why: string) =
   )
 
 function signRelease(
-  deps: PublishDeps,
+  deps: Publishing,
   tree: PackageTree,
   index: ContentIndex,
   root: string,
@@ -167,27 +173,11 @@ function signRelease(
   })
 }
 
-/** The head that follows, with the release in its list. */
-async function signHead(
-  deps: PublishDeps,
-  { id, statement: { name, version } }: Release,
-  head: Head | undefined,
-): Promise<Verified<Head>> {
-  const versions = head?.statement.versions ?? []
-  if (versions.length >= recordLimits.maxVersions)
-    throw new CatalogError(
-      'too-large',
-      `${name} has ${versions.length} versions, the most that one head can list.`,
-    )
-  return deps.seal<HeadStatement>({
-    type: 'head',
-    network: deps.network,
-    publisher: deps.publisher,
-    name,
-    sequence: (head?.statement.sequence ?? 0) + 1,
-    ...(head === undefined ? {} : { previous: head.id }),
-    versions: [...versions, { version, id }].sort((a, b) => compareVersions(a.version, b.version)),
-    signedAt: deps.now(),
-    expiresAt: deps.now() + headLifetimeMs,
-  })
+/** @throws CatalogError `version-exists` when another machine of this publisher was first */
+function withRelease(draft: HeadDraft, { id, statement: { name, version } }: Release): HeadDraft | undefined {
+  const before = draft.versions.find((item: ListedVersion) => item.version === version)
+  if (before?.id === id) return undefined
+  if (before !== undefined)
+    throw versionExists(name, version, before.id, 'was published elsewhere by this publisher')
+  return listing(draft, { version, id }, name)
 }

@@ -1,16 +1,20 @@
-// resolve: from what a user wrote to one release. This node is asked first, then the DHT, then connected peers;
-// names start from heads, so a version counts only where its publisher's current head lists it.
+// resolve: from what a user wrote to one release that may be installed. This node is asked first, then the DHT, then
+// connected peers; a version counts only where its publisher's current head lists it.
 //
-//   Ref -heads of the name-> -publisher-> -highest version in range-> release id -record-> Release
+//   Ref -heads of the name-> -publisher-> -highest version in range-> release id -record-> Release -judge-> Resolution
+//
+// What is here already can be read on, with a warning, where its head is old or gone; what was revoked cannot.
 
-import { highestVersion, parseRef } from '../assets/name.ts'
-import type { Envelope, HeadStatement, ReleaseStatement } from '../assets/release.ts'
-import { cidOf } from '../base/cid.ts'
-import { withTimeout } from '../base/deadline.ts'
-import { CatalogError, type ErrorCode, isCatalogError } from '../base/errors.ts'
+import type { Equivocation } from '../assets/equivocation.ts'
+import { highestVersion, isSemanticVersion, parseRef, type Ref } from '../assets/name.ts'
+import type { Envelope, FreshnessStatement, HeadStatement, ReleaseStatement } from '../assets/release.ts'
+import { CatalogError, type ErrorCode } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import type { Router } from '../network/router.ts'
+import { chooseVersion, headsFor, heldBack, type Judgement, judge, revoked } from './resolve/judgement.ts'
+import { comparePinned, searchCid, searchName } from './resolve/network-search.ts'
+import { headStanding, type StandingOf } from './standing.ts'
 
 export type Release = Envelope<ReleaseStatement>
 export type Head = Envelope<HeadStatement>
@@ -18,15 +22,23 @@ export type Head = Envelope<HeadStatement>
 export interface ResolveDeps {
   readonly catalogue: {
     release(id: string): Promise<Release | undefined>
+    head(publisher: string, name: string): Promise<Head | undefined>
     headsOf(name: string): Promise<readonly Head[]>
-    releasesByRoot(
-      root: string,
-    ): readonly { readonly id: string; readonly publisher: string; readonly signedAt: number }[]
+    freshness(publisher: string, name: string): Promise<Envelope<FreshnessStatement> | undefined>
+    contradictions(publisher: string, name: string): Promise<readonly Equivocation[]>
+    releasesByRoot(root: string): readonly {
+      readonly id: string
+      readonly publisher: string
+      readonly name: string
+      readonly signedAt: number
+    }[]
     /** Lets a record that was forgotten by "remove" in again: somebody asks for it by name. */
     remember(id: string): Promise<void>
   }
   readonly router: Router
   readonly peers: () => readonly string[]
+  /** Connected peers whose answers every other is compared with. */
+  readonly pinnedPeers: () => readonly string[]
   /** Brings records of a peer through the accept flow. */
   readonly ask: (
     peer: string,
@@ -34,6 +46,10 @@ export interface ResolveDeps {
     options: CallOptions,
   ) => Promise<void>
   readonly accept: (bytes: Uint8Array) => Promise<unknown>
+  readonly now: () => number
+  readonly standing: StandingOf
+  /** Whether all of a content is on this node. */
+  readonly isHere: (root: string) => Promise<boolean>
   /** Publisher by name, where the operator has pinned one. */
   readonly pins: Readonly<Record<string, string>>
   readonly log: Log
@@ -42,35 +58,70 @@ export interface ResolveDeps {
 export interface ResolveOptions extends CallOptions {
   /** Only this publisher's release. */
   readonly publisher?: string | undefined
+  /** Take what a stale head lists, too. */
+  readonly allowStale?: boolean | undefined
+  /** `look`: to show or remove it, so whatever is known will do; what speaks against it is a warning. */
+  readonly purpose?: 'install' | 'look'
+  /** Where what is known here would do, ask nobody for anything newer. */
+  readonly asKnown?: boolean
 }
 
-/** How long the network is asked, and how many peers: enough for a slow answer, short enough for a person. */
+export interface Resolution {
+  readonly release: Release
+  /** Sentences for whoever asked. */
+  readonly warnings: readonly string[]
+  /** Set where nobody can say whether it still holds: since when (ms since 1970). */
+  readonly stale?: { readonly since: number }
+}
+
+/** How long the network is asked; and where what is known would do, for something newer. */
 const searchMs = 8_000
-const maxPeersAsked = 16
-/** Sources asked at once, so that a silent one does not hide what the next one knows; and how long each may take. */
-const askedAtOnce = 4
-const askMs = 4_000
+const refreshMs = 2_000
 
-/** The DHT topic under which the holders of a name's heads are found. */
-export const nameTopic = (name: string): string => cidOf(Buffer.from(`catalog/name/v1/${name}`))
-
-/**
- * @throws CatalogError `invalid-ref`, `not-found` (with the versions that exist), `ambiguous-name` (with the publishers)
- */
+/** As `resolution`, for whoever has nobody to warn. */
 export async function resolve(
   deps: ResolveDeps,
   text: string,
   options: ResolveOptions = {},
 ): Promise<Release> {
+  return (await resolution(deps, text, options)).release
+}
+
+/**
+ * @throws CatalogError `invalid-ref`, `not-found` (with the versions that exist), `ambiguous-name` (with the publishers),
+ *   `not-listed`, `stale-head`, `equivocation`, `release-revoked`, and what is wrong with the chain of its head
+ */
+export async function resolution(
+  deps: ResolveDeps,
+  text: string,
+  options: ResolveOptions = {},
+): Promise<Resolution> {
   const ref = parseRef(text)
   const here = () =>
     ref.kind === 'cid' ? byCid(deps, ref.cid, options) : byName(deps, ref.name, ref.range, options)
   const known = await here()
-  if (known !== undefined) return known
+  if (known !== undefined && (isGood(known) || options.purpose === 'look' || isFinal(known)))
+    return settle(deps, ref, known, options)
+  const wouldDo = known !== undefined && (await canDo(deps, ref, known, options))
+  if (wouldDo && options.asKnown === true) return settle(deps, ref, known, options)
+  const found = (await searchFor(deps, ref, here, wouldDo ? refreshMs : searchMs, options)) ?? (await here())
+  options.signal?.throwIfAborted()
+  if (found === undefined) throw await notFound(deps, text, options)
+  return settle(deps, ref, found, options)
+}
+
+/** The first answer with which nothing is wrong. */
+async function searchFor(
+  deps: ResolveDeps,
+  ref: Ref,
+  here: () => Promise<Judgement | undefined>,
+  timeoutMs: number,
+  options: ResolveOptions,
+): Promise<Judgement | undefined> {
   const ended = new AbortController()
   const signals = [
     ended.signal,
-    AbortSignal.timeout(searchMs),
+    AbortSignal.timeout(timeoutMs),
     ...(options.signal === undefined ? [] : [options.signal]),
   ]
   const wanted = { signal: AbortSignal.any(signals), publisher: options.publisher }
@@ -79,38 +130,87 @@ export async function resolve(
   try {
     for await (const _ of search) {
       const found = await here()
-      if (found !== undefined) return found
+      if (found === undefined || !isGood(found)) continue
+      await comparePinned(deps, found.release.statement, wanted)
+      const compared = await here()
+      if (compared !== undefined && isGood(compared)) return compared
     }
   } finally {
     ended.abort(new CatalogError('cancelled', 'The search has ended.'))
   }
-  options.signal?.throwIfAborted()
-  throw await notFound(deps, text, options)
+  return undefined
 }
 
-async function byCid(deps: ResolveDeps, cid: string, options: ResolveOptions): Promise<Release | undefined> {
-  const release = await deps.catalogue.release(cid)
-  if (release !== undefined) return release
-  const releases = deps.catalogue.releasesByRoot(cid).filter(({ publisher }) => isWanted(publisher, options))
-  // One content may be several releases; the newest speaks for it.
-  const [newest] = [...releases].sort((a, b) => b.signedAt - a.signedAt)
-  return newest === undefined ? undefined : deps.catalogue.release(newest.id)
+const isGood = ({ refusal, stale }: Judgement): boolean => refusal === undefined && stale === undefined
+/** No later head undoes it. */
+const isFinal = ({ refusal }: Judgement): boolean => refusal?.code === 'release-revoked'
+
+/** What is wrong with a release that is here already does not keep it from being read, unless it was taken back. */
+const readable: ReadonlySet<ErrorCode> = new Set(['not-listed', 'equivocation', 'certificate-expired'])
+
+async function canDo(
+  deps: ResolveDeps,
+  ref: Ref,
+  { release, refusal, stale }: Judgement,
+  { allowStale }: ResolveOptions,
+): Promise<boolean> {
+  if (refusal === undefined && (stale === undefined || allowStale === true)) return true
+  // Which of two contradicting lists a name means, nobody can say; a release id means one release.
+  const isReadable =
+    refusal === undefined ||
+    (readable.has(refusal.code) && (ref.kind === 'cid' || refusal.code !== 'equivocation'))
+  return isReadable && deps.isHere(release.statement.root)
 }
 
-/** The publisher that the user names, or that the operator has pinned. */
-const publisherOf = ({ pins }: ResolveDeps, name: string, { publisher }: ResolveOptions) =>
-  publisher ?? (Object.hasOwn(pins, name) ? pins[name] : undefined)
+/** What is known, as an answer or as an error. */
+async function settle(
+  deps: ResolveDeps,
+  ref: Ref,
+  judgement: Judgement,
+  options: ResolveOptions,
+): Promise<Resolution> {
+  const { release, refusal, stale, warnings } = judgement
+  if (options.purpose !== 'look' && !(await canDo(deps, ref, judgement, options)))
+    throw refusal ?? staleHead(judgement)
+  const trouble = refusal?.message ?? stale?.why
+  return {
+    release,
+    warnings: [...warnings, ...(trouble === undefined ? [] : [trouble])],
+    ...(stale === undefined ? {} : { stale: { since: stale.since } }),
+  }
+}
 
-const isWanted = (publisher: string, wanted: ResolveOptions) =>
-  wanted.publisher === undefined || publisher === wanted.publisher
-
-/** The heads of a name that count for this question. */
-async function headsFor(deps: ResolveDeps, name: string, options: ResolveOptions): Promise<Head[]> {
-  const publisher = publisherOf(deps, name, options)
-  const heads = await deps.catalogue.headsOf(name)
-  return heads.filter(
-    ({ statement }) => isWanted(statement.publisher, { publisher }) && statement.versions.length > 0,
+function staleHead({ release, stale }: Judgement): CatalogError {
+  const { name, version } = release.statement
+  const since = new Date(stale?.since ?? 0).toISOString()
+  return new CatalogError(
+    'stale-head',
+    `${name}@${version} is not installed: ${stale?.why} It may have been taken back since. Connect to more nodes, or take it all the same with --allow-stale.`,
+    { id: release.id, name, version, since },
   )
+}
+
+async function byCid(
+  deps: ResolveDeps,
+  cid: string,
+  options: ResolveOptions,
+): Promise<Judgement | undefined> {
+  const release = await deps.catalogue.release(cid)
+  if (release !== undefined) return judge(deps, release)
+  // One content may be several releases; of those that may be installed the newest speaks for it.
+  const newestFirst = deps.catalogue
+    .releasesByRoot(cid)
+    .filter(({ publisher }) => options.publisher === undefined || publisher === options.publisher)
+    .toSorted((a, b) => b.signedAt - a.signedAt)
+  let best: Judgement | undefined
+  for (const { id } of newestFirst) {
+    const candidate = await deps.catalogue.release(id)
+    const judgement = candidate === undefined ? undefined : await judge(deps, candidate)
+    if (judgement !== undefined && isGood(judgement)) return judgement
+    if (best === undefined || (best.refusal !== undefined && judgement?.refusal === undefined))
+      best = judgement ?? best
+  }
+  return best
 }
 
 async function byName(
@@ -118,16 +218,30 @@ async function byName(
   name: string,
   range: string,
   options: ResolveOptions,
-): Promise<Release | undefined> {
-  const heads = await headsFor(deps, name, options)
+): Promise<Judgement | undefined> {
+  const all = await headsFor(deps, name, options)
+  const standings = await Promise.all(all.map(head => headStanding(deps, head)))
+  const standing = all.filter((_, at) => standings[at]?.state !== 'refused')
+  const heads = standing.length > 0 ? standing : all
   if (heads.length > 1) throw ambiguous(name, heads)
   const [head] = heads
-  const chosen = head === undefined ? undefined : highestVersion(head.statement.versions, range)
-  if (head === undefined || chosen === undefined) return undefined
-  const release = await deps.catalogue.release(chosen.id)
-  if (release === undefined) await deps.catalogue.remember(chosen.id)
-  else refuseMixed(head, chosen.version, release)
-  return release
+  if (head === undefined) return undefined
+  const { versions } = head.statement
+  const chosen = chooseVersion(versions, range)
+  const item = chosen ?? highestVersion(versions, range)
+  if (item === undefined) return undefined
+  const release = await deps.catalogue.release(item.id)
+  if (chosen === undefined && options.purpose !== 'look') {
+    // No later head undoes it; a range may match something newer.
+    if (item.revoked !== undefined && isSemanticVersion(range)) throw revoked(name, item)
+    return undefined
+  }
+  if (release === undefined) {
+    await deps.catalogue.remember(item.id)
+    return undefined
+  }
+  refuseMixed(head, item.version, release)
+  return judge(deps, release)
 }
 
 // A head that lists another's release, or another version of its own, would let its publisher pass one for the other.
@@ -150,127 +264,6 @@ const ambiguous = (name: string, heads: readonly Head[]) => {
   )
 }
 
-/** Yields after every answer, so that the caller looks again. */
-async function* searchCid(deps: ResolveDeps, cid: string, options: CallOptions): AsyncIterable<void> {
-  await deps.catalogue.remember(cid)
-  // A content root has no record of its own, but who provides it knows its releases.
-  yield* askEach(fromDht(deps, cid, options), sources(deps, cid, options), async peer => {
-    await quietly(deps, () => deps.ask(peer, { ids: [cid] }, inTime(options)))
-    if ((await deps.catalogue.release(cid)) === undefined)
-      await quietly(deps, () => deps.ask(peer, { root: cid }, inTime(options)))
-  })
-}
-
-async function* searchName(
-  deps: ResolveDeps,
-  name: string,
-  range: string,
-  options: ResolveOptions,
-): AsyncIterable<void> {
-  yield* askEach(undefined, sources(deps, nameTopic(name), options), async peer => {
-    await quietly(deps, () => deps.ask(peer, { name }, inTime(options)))
-    await bringReleases(deps, name, range, peer, options)
-  })
-}
-
-/** Brings releases that known heads of the name list: from the peer that showed the head, else from the DHT. */
-async function bringReleases(
-  deps: ResolveDeps,
-  name: string,
-  range: string,
-  peer: string,
-  options: ResolveOptions,
-): Promise<void> {
-  const heads = (await headsFor(deps, name, options)).map(({ statement }) => statement.versions)
-  const chosen = heads.flatMap(versions => highestVersion(versions, range)?.id ?? [])
-  // What was asked for, then the newest, which are last: enough for now, sync brings the rest.
-  const newest = heads.flatMap(versions => versions.slice(-32).map(({ id }) => id)).reverse()
-  const missing: string[] = []
-  for (const id of new Set([...chosen, ...newest]))
-    if (missing.length < 32 && (await deps.catalogue.release(id)) === undefined) missing.push(id)
-  if (missing.length > 0) await quietly(deps, () => deps.ask(peer, { ids: missing }, inTime(options)))
-  for (const id of chosen)
-    if ((await deps.catalogue.release(id)) === undefined) await fromDht(deps, id, options)
-}
-
-async function fromDht(deps: ResolveDeps, id: string, options: CallOptions): Promise<void> {
-  const record = await quietly(deps, () => deps.router.getRecord({ kind: 'release', id }, options))
-  if (record !== undefined) await quietly(deps, () => deps.accept(record))
-}
-
-/** One source's time. */
-const inTime = ({ signal }: CallOptions): CallOptions => ({ signal: withTimeout(signal, askMs) })
-
-/** Asks a few sources at once; yields whenever one of them, or what was begun `first`, is done; ends with the first failure. */
-async function* askEach(
-  first: Promise<void> | undefined,
-  from: AsyncIterable<string>,
-  ask: (peer: string) => Promise<void>,
-): AsyncIterable<void> {
-  const running = new Set<Promise<void>>()
-  const run = (work: Promise<void>) => {
-    const done = work.finally(() => running.delete(done))
-    // Raced while the search goes on; what fails after it is nobody's business.
-    done.catch(() => undefined)
-    running.add(done)
-  }
-  if (first !== undefined) run(first)
-  const source = from[Symbol.asyncIterator]()
-  let next: Promise<IteratorResult<string>> | undefined = source.next()
-  try {
-    while (next !== undefined || running.size > 0) {
-      const open: Promise<IteratorResult<string>>[] =
-        next !== undefined && running.size < askedAtOnce ? [next] : []
-      const event = await Promise.race([...open, ...running])
-      if (typeof event !== 'object') yield
-      else if (event.done === true) next = undefined
-      else {
-        run(ask(event.value))
-        next = source.next()
-      }
-    }
-  } finally {
-    void source.return?.()
-  }
-}
-
-/** Whom to ask: those the DHT names, then whoever is connected; each once, at most `maxPeersAsked`. */
-async function* sources(deps: ResolveDeps, topic: string, options: CallOptions): AsyncIterable<string> {
-  const asked = new Set<string>()
-  // Half of the time for the DHT, so that its silence cannot hide what a connected peer knows.
-  const signal = withTimeout(options.signal, searchMs / 2)
-  try {
-    for await (const peer of deps.router.findProviders(topic, { signal })) {
-      if (asked.has(peer)) continue
-      if (asked.size >= maxPeersAsked / 2) break
-      asked.add(peer)
-      yield peer
-    }
-  } catch (error) {
-    deps.log.debug({ topic, error: String(error) }, 'a DHT lookup ended early')
-  }
-  for (const peer of deps.peers()) {
-    if (options.signal?.aborted === true || asked.size >= maxPeersAsked) return
-    if (asked.has(peer)) continue
-    asked.add(peer)
-    yield peer
-  }
-}
-
-/** One peer's or the DHT's failure does not end a search. */
-async function quietly<T>(deps: ResolveDeps, work: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await work()
-  } catch (error) {
-    // This node's own trouble is not the source's: "not found" would send the user the wrong way.
-    if (isCatalogError(error) && ownTrouble.has(error.code)) throw error
-    deps.log.debug({ error: String(error) }, 'one source of a search failed')
-    return undefined
-  }
-}
-
-const ownTrouble: ReadonlySet<ErrorCode> = new Set(['no-space', 'storage-failed'])
-
 async function notFound(deps: ResolveDeps, text: string, options: ResolveOptions): Promise<CatalogError> {
   const ref = parseRef(text)
   const next = 'Check the spelling, and "catalog peers" for who can be asked.'
@@ -281,11 +274,26 @@ async function notFound(deps: ResolveDeps, text: string, options: ResolveOptions
       { ref: text },
     )
   const heads = await headsFor(deps, ref.name, options)
-  const versions = heads.flatMap(head => head.statement.versions.map(each => each.version))
+  for (const { statement } of heads) {
+    const [proof] = await deps.catalogue.contradictions(statement.publisher, ref.name)
+    if (proof !== undefined) return heldBack(ref.name, proof)
+  }
+  const listed = heads.flatMap(head => head.statement.versions)
+  const versions = listed.filter(({ revoked }) => revoked === undefined).map(({ version }) => version)
   const known = versions.length > 0 ? ` Versions that exist: ${versions.slice(-10).join(', ')}.` : ''
+  const yanked = highestVersion(
+    listed.filter(item => item.yanked !== undefined && item.revoked === undefined),
+    ref.range,
+  )
+  const gone = highestVersion(listed, ref.range)
+  if (gone?.revoked !== undefined && yanked === undefined) return revoked(ref.name, gone)
+  const hint =
+    yanked === undefined || isSemanticVersion(ref.range)
+      ? ''
+      : ` ${yanked.version} would match and was yanked (${yanked.yanked}); it can be had by its exact version, ${ref.name}@${yanked.version}.`
   return new CatalogError(
     'not-found',
-    `No release matches ${text} here or at any peer that answered.${known} ${next}`,
+    `No release matches ${text} here or at any peer that answered.${known}${hint} ${next}`,
     { ref: text, versions },
   )
 }

@@ -1,6 +1,7 @@
 // The port to other nodes: authenticated byte streams by protocol. Implementations: network/libp2p-host.ts
 // (QUIC, TCP + Noise + Yamux) and network/memory-host.ts (in one process, for tests).
 import type { CallOptions } from '../base/lifecycle.ts'
+import type { Admission, Capability } from './admission.ts'
 
 /** The text form of a libp2p peer id: who is at the other end, proved by the handshake. */
 export type PeerText = string
@@ -39,12 +40,24 @@ export interface ProtocolOptions {
   /** Streams of this protocol open at once, from one peer and from all. More are reset. */
   readonly maxInboundPerPeer: number
   readonly maxInbound: number
+  /** What a peer's certificate must grant for it to open this protocol here; absent: membership is enough. */
+  readonly capability?: Capability
+  /** Not even membership is needed: for joining. */
+  readonly open?: true
 }
 
 /** Its failure ends only its own stream: the host catches, logs and aborts. The signal fires when the stream or the host ends. */
 export type StreamHandler = (stream: ByteStream, options: { readonly signal: AbortSignal }) => Promise<void>
 
-export interface OpenOptions extends CallOptions {
+export interface DialOptions extends CallOptions {
+  /**
+   * This node comes as a stranger, for a protocol that is open to those: it shows no credential and asks for none, and
+   * neither side's refusal ends the call. Such a connection lasts a minute.
+   */
+  readonly joining?: true
+}
+
+export interface OpenOptions extends DialOptions {
   /** What the stream is part of, for a host that shares limited bandwidth evenly between flows; others ignore it. */
   readonly flow?: string | undefined
 }
@@ -63,18 +76,27 @@ export interface Host {
   readonly peer: PeerText
   /** Listening addresses, each with /p2p/…. */
   addresses(): string[]
+  /** Those with members. */
   connections(): ConnectionView[]
   isConnected(peer: PeerText): boolean
+  /** What a connected member may ask for; undefined for everybody else. */
+  admissionOf(peer: PeerText): Admission | undefined
   /** Registers before or after start. */
   handle(protocol: string, handler: StreamHandler, options: ProtocolOptions): void
   /**
    * Opens a stream, dialling the peer first where there is no connection.
-   * @throws CatalogError `peer-unreachable`
+   * @throws CatalogError `peer-unreachable`; `not-a-member` with `{ peer, by, reason }` where either side refused the other
    */
   open(peer: PeerText, protocol: string, options?: OpenOptions): Promise<ByteStream>
-  /** Connects to a multiaddr (with or without /p2p/…). @throws CatalogError `peer-unreachable`, `invalid-request` */
-  dial(address: string, options?: CallOptions): Promise<PeerText>
+  /**
+   * Connects to a multiaddr (with or without /p2p/…), and resolves once both sides have admitted each other.
+   * @throws CatalogError `peer-unreachable`, `invalid-request`, `not-a-member` as for `open`
+   */
+  dial(address: string, options?: DialOptions): Promise<PeerText>
   disconnect(peer: PeerText): Promise<void>
-  /** Called once a peer is connected and identified, and when its last connection is gone. Returns the unsubscriber. */
+  /**
+   * Called once a peer is connected, admitted and identified, and when its last connection or its membership is gone.
+   * Returns the unsubscriber.
+   */
   onPeer(listener: (peer: PeerText, change: 'connected' | 'disconnected') => void): () => void
 }

@@ -1,7 +1,13 @@
 // Who this node is on the network: one Ed25519 libp2p key, made once. How its file is kept and encrypted belongs to
 // whoever hands the file over.
-import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
-import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import {
+  generateKeyPair,
+  generateKeyPairFromSeed,
+  privateKeyFromProtobuf,
+  privateKeyToProtobuf,
+  publicKeyFromRaw,
+} from '@libp2p/crypto/keys'
+import { peerIdFromPrivateKey, peerIdFromPublicKey, peerIdFromString } from '@libp2p/peer-id'
 import { CatalogError } from '../base/errors.ts'
 import type { PeerText } from './host.ts'
 
@@ -20,10 +26,35 @@ export interface NodeKeyFile {
 export const createNodeKey = async (): Promise<NodeKey> =>
   privateKeyToProtobuf(await generateKeyPair('Ed25519'))
 
+/** The key of an Ed25519 seed (RFC 8032), 32 bytes: one that was made elsewhere. */
+export const nodeKeyOfSeed = async (seed: Uint8Array): Promise<NodeKey> =>
+  privateKeyToProtobuf(await generateKeyPairFromSeed('Ed25519', seed))
+
 /** The peer id of the node that holds the key. @throws CatalogError `invalid-config` when it is no Ed25519 key. */
 export function peerOfNodeKey(key: NodeKey): PeerText {
   return peerIdFromPrivateKey(parseNodeKey(key, 'The node key')).toString()
 }
+
+/** The key's raw pair, 32 bytes each, for a certificate's signatures. */
+export function rawNodeKey(key: NodeKey): { publicKey: Uint8Array; secretKey: Uint8Array } {
+  const { raw, publicKey } = parseNodeKey(key, 'The node key')
+  // libp2p keeps seed and public key together.
+  return { publicKey: publicKey.raw.slice(), secretKey: raw.slice(0, 32) }
+}
+
+/** The Ed25519 key that a peer id is made of; undefined for another kind of peer. */
+export function keyOfPeer(peer: PeerText): Uint8Array | undefined {
+  try {
+    const id = peerIdFromString(peer)
+    return id.type === 'Ed25519' ? id.publicKey.raw : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** The peer id of the node with this raw Ed25519 key. */
+export const peerOfKey = (ed25519: Uint8Array): PeerText =>
+  peerIdFromPublicKey(publicKeyFromRaw(ed25519)).toString()
 
 export function parseNodeKey(key: NodeKey, what: string) {
   try {

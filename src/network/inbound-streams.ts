@@ -1,7 +1,9 @@
-// The fence round protocol handlers, the same for every host: counts the streams that others opened here, refuses
-// those over the limits, gives each handler a signal, and catches whatever a handler throws.
+// The fence round protocol handlers, the same for every host: refuses strangers and peers without the capability that
+// a protocol asks for, counts the streams that others opened here, refuses those over the limits, gives each handler a
+// signal, and catches whatever a handler throws.
 import { CatalogError, isAbort } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
+import type { Admission } from './admission.ts'
 import type { ByteStream, PeerText, ProtocolOptions, StreamHandler } from './host.ts'
 
 /** What the fence needs to know of a stream beside its port: when it is over. */
@@ -18,12 +20,15 @@ interface Protocol {
 
 export class InboundStreams {
   readonly #log: Log
+  readonly #onDenied: (peer: PeerText, denied: CatalogError) => void
   readonly #protocols = new Map<string, Protocol>()
   readonly #running = new Set<{ readonly stream: EndingStream; readonly done: Promise<void> }>()
   #stopping = new AbortController()
 
-  constructor(log: Log) {
+  /** `onDenied` hears of members who lack a capability. */
+  constructor(log: Log, onDenied: (peer: PeerText, denied: CatalogError) => void = () => undefined) {
     this.#log = log
+    this.#onDenied = onDenied
   }
 
   get protocols(): string[] {
@@ -39,12 +44,21 @@ export class InboundStreams {
     return this.#protocols.get(protocol)?.options
   }
 
-  /** Runs the handler of the protocol on the stream, or resets the stream. Never throws. */
-  async accept(protocol: string, stream: EndingStream): Promise<void> {
+  /**
+   * Runs the handler of the protocol on the stream, or resets the stream. Never throws.
+   * `admission`: the peer's; absent for a stranger.
+   */
+  async accept(protocol: string, stream: EndingStream, admission: Admission | undefined): Promise<void> {
     const entry = this.#protocols.get(protocol)
     const mine = entry?.perPeer.get(stream.peer) ?? 0
     if (entry === undefined || this.#stopping.signal.aborted)
       return stream.abort(new CatalogError('daemon-stopping', `Nobody answers ${protocol} here.`))
+    const denied = denial(protocol, entry.options, stream.peer, admission)
+    if (denied !== undefined) {
+      this.#log.debug({ protocol, peer: stream.peer, code: denied.code }, 'stream refused: not allowed')
+      if (admission !== undefined) this.#onDenied(stream.peer, denied)
+      return stream.abort(denied)
+    }
     if (mine >= entry.options.maxInboundPerPeer || entry.open >= entry.options.maxInbound) {
       this.#log.debug({ protocol, peer: stream.peer, open: entry.open, mine }, 'stream refused: too many')
       return stream.abort(new CatalogError('busy', `Too many streams of ${protocol} are open.`))
@@ -90,4 +104,27 @@ export class InboundStreams {
   start(): void {
     if (this.#stopping.signal.aborted) this.#stopping = new AbortController()
   }
+}
+
+function denial(
+  protocol: string,
+  { open, capability }: ProtocolOptions,
+  peer: PeerText,
+  admission: Admission | undefined,
+): CatalogError | undefined {
+  if (open === true) return undefined
+  if (admission === undefined)
+    return new CatalogError(
+      'not-a-member',
+      `${peer} asked for ${protocol} and is no member of this network.`,
+      {
+        peer,
+      },
+    )
+  if (capability === undefined || admission.capabilities.has(capability)) return undefined
+  return new CatalogError(
+    'capability-missing',
+    `${peer} asked for ${protocol}, but its certificate does not grant ${capability}.`,
+    { peer, capability, certificate: admission.certificate },
+  )
 }

@@ -18,7 +18,13 @@ import { BoundedDatastore, type BoundedDatastoreOptions, type RecordRules } from
 import { type Dht, type PeerId, providerKey } from './kad/dht.ts'
 import { type KadOptions, kadService } from './kad/service.ts'
 import type { Libp2pHost } from './libp2p-host.ts'
-import { headNamespace, parseRecordKey, recordKeyBytes, releaseNamespace } from './record-key.ts'
+import {
+  headNamespace,
+  parseRecordKey,
+  recordKeyBytes,
+  releaseNamespace,
+  trustNamespace,
+} from './record-key.ts'
 import type {
   Announcement,
   Bulletin,
@@ -106,8 +112,8 @@ export class KadRouter implements Router, KeyspaceRouter, Service {
     const best = (key: Uint8Array, values: Uint8Array[]) => this.#best(key, values)
     const service = kadService(
       {
-        validators: { [releaseNamespace]: check, [headNamespace]: check },
-        selectors: { [releaseNamespace]: best, [headNamespace]: best },
+        validators: { [releaseNamespace]: check, [headNamespace]: check, [trustNamespace]: check },
+        selectors: { [releaseNamespace]: best, [headNamespace]: best, [trustNamespace]: best },
         wrapDatastore: inner => {
           this.#datastore = new BoundedDatastore(inner, this.#deps, this.#options)
           return this.#datastore.asDatastore()
@@ -148,6 +154,11 @@ export class KadRouter implements Router, KeyspaceRouter, Service {
     this.#announcing
       .join(this.#stopping.signal)
       .catch(err => this.#deps.log.debug({ err }, 'this node could not be looked up'))
+  }
+
+  /** Peers in the routing table; all are or were members. */
+  get contacts(): number {
+    return this.#dht?.routingTable.size ?? 0
   }
 
   /** What other peers have placed here, and this node itself. */

@@ -2,23 +2,34 @@
 // node's life, its connections and the fences round handlers; what the streams carry is its callers' matter.
 //
 // On the wire the protocol `/transfer/1` of the network `main` is `/catalog/main/transfer/1`, negotiated by
-// multistream-select. A peer belongs to the network when it answers `/catalog/<network>/member/1`: it opens with no
-// message, and the answering side closes. Others are disconnected after they are identified.
+// multistream-select. Who belongs to the network, and what passes for others, is libp2p/gate.ts's matter.
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { raceAbort, settleWithin, withTimeout } from '../base/deadline.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions, Service } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
+import type { Admission, Admissions } from './admission.ts'
 import { Libp2pByteStream } from './byte-stream.ts'
-import type { ByteStream, ConnectionView, Host, PeerText, ProtocolOptions, StreamHandler } from './host.ts'
+import type {
+  ByteStream,
+  ConnectionView,
+  DialOptions,
+  Host,
+  OpenOptions,
+  PeerText,
+  ProtocolOptions,
+  StreamHandler,
+} from './host.ts'
 import { type NodeKey, parseNodeKey } from './identity.ts'
 import { InboundStreams } from './inbound-streams.ts'
 import { parseAddress, parsePeer } from './libp2p/addresses.ts'
 import { bestConnection, forgetPeers, viewOf } from './libp2p/connections.ts'
 import { type OpenDatastore, openDatastore } from './libp2p/datastore.ts'
 import { dialFailure, startFailure } from './libp2p/failures.ts'
-import { Membership, type PeerListener } from './libp2p/membership.ts'
+import type { PeerListener } from './libp2p/gate/members.ts'
+import type { RefusalListener } from './libp2p/gate/refusal-news.ts'
+import { Gate } from './libp2p/gate.ts'
 import { createNode, type ServiceFactories } from './libp2p/node.ts'
 
 export interface HostOptions {
@@ -63,12 +74,18 @@ export const defaultHostOptions: HostOptions = {
 
 export interface HostDeps {
   readonly privateKey: NodeKey
+  /** Who belongs to the network, and this node's own proof that it does. */
+  readonly admissions: Admissions
   /** A directory of its own for the peer store and the DHT; absent: in memory. */
   readonly datastoreDirectory?: string
   readonly log: Log
 }
 
 const sweepIntervalMs = 10 * 60_000
+
+const memberProtocol = '/member/2'
+/** Both sides may renew on each of a peer's connections; as many streams as there can be connections. */
+const memberLimits: ProtocolOptions = { maxInboundPerPeer: 8, maxInbound: 512, open: true }
 
 /** An upper bound that libp2p applies before ours; per peer and per connection. */
 const libp2pStreamSlack = 2
@@ -79,7 +96,7 @@ export class Libp2pHost implements Host, Service {
   readonly #options: HostOptions
   readonly #streams: InboundStreams
   readonly #services: ServiceFactories = {}
-  readonly #membership: Membership
+  readonly #gate: Gate
   #node: Libp2p | undefined
   #sweeper: NodeJS.Timeout | undefined
   #datastore: OpenDatastore | undefined
@@ -94,12 +111,13 @@ export class Libp2pHost implements Host, Service {
         `The network name ${JSON.stringify(this.#options.network)} is not lower case letters, digits, dots and dashes.`,
       )
     this.peer = peerIdFromPrivateKey(parseNodeKey(deps.privateKey, 'The node key')).toString()
-    this.#streams = new InboundStreams(deps.log)
-    this.#membership = new Membership(deps.log, {
+    this.#streams = new InboundStreams(deps.log, (peer, denied) => this.#gate.notify(peer, denied))
+    this.#gate = new Gate(deps, {
       network: this.#options.network,
-      protocol: this.#wire('/member/1'),
+      memberProtocol: this.#wire(memberProtocol),
+      isOpen: wire => this.#isOpen(wire),
     })
-    this.handle('/member/1', async stream => stream.close(), { maxInboundPerPeer: 2, maxInbound: 64 })
+    this.handle(memberProtocol, (stream, call) => this.#gate.answer(stream, call), memberLimits)
   }
 
   get network(): string {
@@ -124,6 +142,7 @@ export class Libp2pHost implements Host, Service {
         ...this.#options,
         privateKey: parseNodeKey(privateKey, 'The node key'),
         ...(datastore === undefined ? {} : { datastore }),
+        gate: components => this.#gate.install(components),
         services: this.#services,
       })
       this.#listen(node)
@@ -160,7 +179,7 @@ export class Libp2pHost implements Host, Service {
     if (!finished) this.#deps.log.warn({}, 'the network did not stop in time; leaving it behind')
     this.#node = undefined
     await settleWithin(this.#datastore?.close() ?? Promise.resolve(), 500)
-    this.#membership.clear()
+    this.#gate.clear()
   }
 
   addresses(): string[] {
@@ -168,11 +187,17 @@ export class Libp2pHost implements Host, Service {
   }
 
   connections(): ConnectionView[] {
-    return (this.#node?.getConnections() ?? []).filter(connection => connection.status === 'open').map(viewOf)
+    return (this.#node?.getConnections() ?? [])
+      .filter(connection => connection.status === 'open' && this.#gate.isIn(connection))
+      .map(viewOf)
   }
 
   isConnected(peer: PeerText): boolean {
-    return this.#membership.has(peer)
+    return this.#gate.isConnected(peer)
+  }
+
+  admissionOf(peer: PeerText): Admission | undefined {
+    return this.#gate.admissionOf(peer)
   }
 
   handle(protocol: string, handler: StreamHandler, options: ProtocolOptions): void {
@@ -184,24 +209,34 @@ export class Libp2pHost implements Host, Service {
     )
   }
 
-  async open(peer: PeerText, protocol: string, options: CallOptions = {}): Promise<ByteStream> {
+  async open(peer: PeerText, protocol: string, options: OpenOptions = {}): Promise<ByteStream> {
     const node = this.#running()
     const signal = withTimeout(options.signal, this.#options.dialTimeoutMs)
     try {
       const id = parsePeer(peer)
-      const connection = bestConnection(node, id) ?? (await raceAbort(node.dial(id, { signal }), signal))
+      const connection =
+        bestConnection(node, id) ??
+        (await this.#dialAs(peer, () => node.dial(id, { signal }), options, signal))
+      if (options.joining !== true) await this.#gate.admitted(connection, { signal })
       if (connection.streams.length >= this.#options.maxOutboundStreamsPerConnection)
         throw new CatalogError('busy', `Too many streams to ${peer} are open; finish some first.`)
-      const stream = await raceAbort(this.#openStream(connection, protocol, signal), signal)
+      const stream = await raceAbort(this.#openStream(connection, protocol, options, signal), signal)
       return new Libp2pByteStream(stream, peer)
     } catch (error) {
       throw dialFailure(error, options.signal, `opening ${protocol} to ${peer}`)
     }
   }
 
-  #openStream(connection: Connection, protocol: string, signal: AbortSignal): Promise<Stream> {
-    const limit = this.#options.maxOutboundStreamsPerConnection
-    const opened = connection.newStream([this.#wire(protocol)], { signal, maxOutboundStreams: limit })
+  #openStream(
+    connection: Connection,
+    protocol: string,
+    { joining }: OpenOptions,
+    signal: AbortSignal,
+  ): Promise<Stream> {
+    const limited = { signal, maxOutboundStreams: this.#options.maxOutboundStreamsPerConnection }
+    const opened = joining
+      ? this.#gate.joiningStream(connection, [this.#wire(protocol)], limited)
+      : connection.newStream([this.#wire(protocol)], limited)
     // A stream that opens after its caller has left is not left open.
     opened.then(
       stream => signal.aborted && stream.abort(new Error('nobody waits for it any more')),
@@ -210,15 +245,32 @@ export class Libp2pHost implements Host, Service {
     return opened
   }
 
-  async dial(address: string, options: CallOptions = {}): Promise<PeerText> {
+  async dial(address: string, options: DialOptions = {}): Promise<PeerText> {
     const node = this.#running()
     const target = parseAddress(address)
     const signal = withTimeout(options.signal, this.#options.dialTimeoutMs)
     try {
-      const connection = await raceAbort(node.dial(target, { signal }), signal)
+      const dial = () => node.dial(target, { signal })
+      const connection = await this.#dialAs(target.toString(), dial, options, signal)
+      if (options.joining !== true) await this.#gate.admitted(connection, { signal })
       return connection.remotePeer.toString()
     } catch (error) {
       throw dialFailure(error, options.signal, `dialling ${address}`)
+    }
+  }
+
+  /** `target`: the peer or address, for the gate to know whom this node meets as a stranger. */
+  async #dialAs(
+    target: string,
+    dial: () => Promise<Connection>,
+    { joining }: DialOptions,
+    signal: AbortSignal,
+  ): Promise<Connection> {
+    const expected = joining === true ? this.#gate.expectJoining(target) : undefined
+    try {
+      return await raceAbort(dial(), signal)
+    } finally {
+      expected?.release()
     }
   }
 
@@ -245,7 +297,28 @@ export class Libp2pHost implements Host, Service {
   }
 
   onPeer(listener: PeerListener): () => void {
-    return this.#membership.onPeer(listener)
+    return this.#gate.onPeer(listener)
+  }
+
+  /** Called when a peer refuses this node, or this node a peer: who, which code, and a sentence. Returns the unsubscriber. */
+  onRefused(listener: RefusalListener): () => void {
+    return this.#gate.onRefused(listener)
+  }
+
+  /**
+   * Checks every connected member again, after something was revoked: by the predicate, or by proving the credential
+   * that it gave. Whoever is refused is told why and disconnected. Resolves to those.
+   */
+  recheck(
+    isStillGood?: (peer: PeerText, admission: Admission) => boolean,
+    options: CallOptions = {},
+  ): Promise<PeerText[]> {
+    return this.#gate.recheck(isStillGood, options)
+  }
+
+  /** Shows this node's new credential to everybody who is connected; resolves when each has answered, or after 10 s. */
+  present(options: CallOptions = {}): Promise<void> {
+    return this.#gate.present(options)
   }
 
   #running(): Libp2p {
@@ -261,13 +334,19 @@ export class Libp2pHost implements Host, Service {
     return `/catalog/${this.#options.network}${protocol}`
   }
 
+  #isOpen(wire: string): boolean {
+    const prefix = this.#wire('')
+    return wire.startsWith(prefix) && this.#streams.optionsOf(wire.slice(prefix.length))?.open === true
+  }
+
   async #register(node: Libp2p, protocol: string): Promise<void> {
     const limit = (this.#streams.optionsOf(protocol)?.maxInboundPerPeer ?? 0) + libp2pStreamSlack
     await node.handle(
       this.#wire(protocol),
       (stream, connection) => {
-        const wrapped = new Libp2pByteStream(stream, connection.remotePeer.toString())
-        return this.#streams.accept(protocol, wrapped)
+        const peer = connection.remotePeer.toString()
+        const wrapped = new Libp2pByteStream(stream, peer)
+        return this.#streams.accept(protocol, wrapped, this.#gate.admissionOf(peer))
       },
       { maxInboundStreams: limit, maxOutboundStreams: this.#options.maxOutboundStreamsPerConnection },
     )
@@ -275,7 +354,6 @@ export class Libp2pHost implements Host, Service {
 
   #listen(node: Libp2p): void {
     node.addEventListener('connection:open', ({ detail }) => this.#limitConnections(node, detail))
-    this.#membership.watch(node)
     if (this.#options.mdns)
       node.addEventListener('peer:discovery', ({ detail }) => {
         if (node.getConnections().length >= this.#options.maxConnections / 4) return

@@ -6,11 +6,13 @@
 // the peer. Bulk protocols go after all others. Bytes that libp2p exchanges itself (handshakes, identify, the DHT's
 // own streams) and the transport's packaging are not counted.
 import { CatalogError } from '../base/errors.ts'
-import type { CallOptions, Service } from '../base/lifecycle.ts'
+import type { Service } from '../base/lifecycle.ts'
+import type { Admission } from './admission.ts'
 import type { TrafficKind } from './bandwidth.ts'
 import type {
   ByteStream,
   ConnectionView,
+  DialOptions,
   Host,
   OpenOptions,
   PeerText,
@@ -113,7 +115,11 @@ export class LimitedHost implements Host, Service {
     return this.#host.isConnected(peer)
   }
 
-  dial(address: string, options?: CallOptions): Promise<PeerText> {
+  admissionOf(peer: PeerText): Admission | undefined {
+    return this.#host.admissionOf(peer)
+  }
+
+  dial(address: string, options?: DialOptions): Promise<PeerText> {
     return this.#host.dial(address, options)
   }
 

@@ -5,7 +5,17 @@ import { eitherSignal, pause, raceAbort } from '../base/deadline.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import { type Log, silentLog } from '../base/log.ts'
-import type { ByteStream, ConnectionView, Host, PeerText, ProtocolOptions, StreamHandler } from './host.ts'
+import { type Admission, type Admissions, asRefusal, refusalError, refusalOf } from './admission.ts'
+import type {
+  ByteStream,
+  ConnectionView,
+  DialOptions,
+  Host,
+  OpenOptions,
+  PeerText,
+  ProtocolOptions,
+  StreamHandler,
+} from './host.ts'
 import { InboundStreams } from './inbound-streams.ts'
 import { ReadQueue } from './read-queue.ts'
 
@@ -24,9 +34,14 @@ export class MemoryNetwork {
   readonly #conditions = new Map<PeerText, LinkConditions>()
   readonly #groups = new Map<PeerText, number>()
 
-  createHost(peer = `memory-${randomBytes(6).toString('hex')}`, log: Log = silentLog): MemoryHost {
+  /** Without `admissions` the host takes everybody for a member with every capability, and is one itself. */
+  createHost(
+    peer = `memory-${randomBytes(6).toString('hex')}`,
+    log: Log = silentLog,
+    admissions: Admissions = everybody,
+  ): MemoryHost {
     if (this.#hosts.has(peer)) throw new Error(`the peer ${peer} exists`)
-    const host = new MemoryHost(this, peer, log)
+    const host = new MemoryHost(this, { peer, log, admissions })
     this.#hosts.set(peer, host)
     return host
   }
@@ -67,8 +82,20 @@ export class MemoryNetwork {
   }
 }
 
+const everybody: Admissions = {
+  credential: () => new Uint8Array(0),
+  admit: async peer => ({
+    capabilities: new Set(['fetch', 'publish', 'replicate', 'execute'] as const),
+    roles: new Set(),
+    certificate: peer,
+    notAfter: Number.POSITIVE_INFINITY,
+  }),
+}
+
 interface Link {
   readonly view: ConnectionView
+  /** Absent while the peer is a stranger. */
+  admission?: Admission
   readonly streams: Set<MemoryStream>
 }
 
@@ -76,14 +103,19 @@ export class MemoryHost implements Host {
   readonly peer: PeerText
   readonly #network: MemoryNetwork
   readonly #streams: InboundStreams
+  readonly #admissions: Admissions
   readonly #links = new Map<PeerText, Link>()
   readonly #listeners = new Set<(peer: PeerText, change: 'connected' | 'disconnected') => void>()
   running = true
 
-  constructor(network: MemoryNetwork, peer: PeerText, log: Log) {
+  constructor(
+    network: MemoryNetwork,
+    deps: { readonly peer: PeerText; readonly log: Log; readonly admissions: Admissions },
+  ) {
     this.#network = network
-    this.peer = peer
-    this.#streams = new InboundStreams(log)
+    this.peer = deps.peer
+    this.#admissions = deps.admissions
+    this.#streams = new InboundStreams(deps.log)
   }
 
   async start(): Promise<void> {
@@ -102,18 +134,22 @@ export class MemoryHost implements Host {
   }
 
   connections(): ConnectionView[] {
-    return [...this.#links.values()].map(link => link.view)
+    return [...this.#links.values()].filter(link => link.admission !== undefined).map(link => link.view)
   }
 
   isConnected(peer: PeerText): boolean {
-    return this.#links.has(peer)
+    return this.admissionOf(peer) !== undefined
+  }
+
+  admissionOf(peer: PeerText): Admission | undefined {
+    return this.#links.get(peer)?.admission
   }
 
   handle(protocol: string, handler: StreamHandler, options: ProtocolOptions): void {
     this.#streams.register(protocol, handler, options)
   }
 
-  async dial(address: string, options: CallOptions = {}): Promise<PeerText> {
+  async dial(address: string, options: DialOptions = {}): Promise<PeerText> {
     options.signal?.throwIfAborted()
     const peer = /^\/memory\/([^/]+)(?:\/p2p\/([^/]+))?$/.exec(address)?.[1]
     if (peer === undefined)
@@ -121,13 +157,13 @@ export class MemoryHost implements Host {
         'invalid-request',
         `${JSON.stringify(address)} is not an address of a memory host.`,
       )
-    this.#connect(peer)
+    await this.#connect(peer, options)
     return peer
   }
 
-  async open(peer: PeerText, protocol: string, options: CallOptions = {}): Promise<ByteStream> {
+  async open(peer: PeerText, protocol: string, options: OpenOptions = {}): Promise<ByteStream> {
     options.signal?.throwIfAborted()
-    const remote = this.#connect(peer)
+    const remote = await this.#connect(peer, options)
     if (remote.#streams.optionsOf(protocol) === undefined)
       throw new CatalogError(
         'peer-unreachable',
@@ -136,7 +172,7 @@ export class MemoryHost implements Host {
     const [here, there] = MemoryStream.pair(this.peer, peer, this.#network)
     this.#join(peer, here)
     remote.#join(this.peer, there)
-    void remote.#streams.accept(protocol, there)
+    void remote.#streams.accept(protocol, there, remote.admissionOf(this.peer))
     return here
   }
 
@@ -156,23 +192,48 @@ export class MemoryHost implements Host {
     this.#links.delete(peer)
     for (const stream of link.streams)
       stream.abort(new CatalogError('peer-unreachable', `The connection with ${peer} is gone.`))
-    for (const listener of this.#listeners) listener(peer, 'disconnected')
+    if (link.admission !== undefined) for (const listener of this.#listeners) listener(peer, 'disconnected')
   }
 
-  #connect(peer: PeerText): MemoryHost {
+  async #connect(peer: PeerText, { joining, signal }: DialOptions): Promise<MemoryHost> {
     const remote = peer === this.peer || !this.running ? undefined : this.#network.find(this.peer, peer)
     if (remote === undefined)
       throw new CatalogError('peer-unreachable', `Failed dialling ${peer}: nobody is there.`)
-    this.#link(peer, 'outbound')
-    remote.#link(this.peer, 'inbound')
+    if (joining === true) {
+      this.#link(peer, 'outbound')
+      remote.#link(this.peer, 'inbound')
+    } else if (!this.isConnected(peer) || !remote.isConnected(this.peer)) await this.#meet(remote, { signal })
     return remote
   }
 
-  #link(peer: PeerText, direction: 'inbound' | 'outbound'): void {
-    if (this.#links.has(peer)) return
+  /** Each admits the other, the dialled host first; or neither is connected. */
+  async #meet(remote: MemoryHost, options: CallOptions): Promise<void> {
+    const own = this.#admissions.credential()
+    const there = await remote.#admit(this.peer, own, options).catch((error: unknown) => {
+      const refusal = refusalOf(error)
+      throw refusal === undefined ? error : refusalError(remote.peer, { ...refusal, by: 'peer' }, error)
+    })
+    const here = await this.#admit(remote.peer, remote.#admissions.credential(), options)
+    this.#link(remote.peer, 'outbound', here)
+    remote.#link(this.peer, 'inbound', there)
+  }
+
+  async #admit(peer: PeerText, credential: Uint8Array, options: CallOptions): Promise<Admission> {
+    try {
+      return await this.#admissions.admit(peer, credential, options)
+    } catch (error) {
+      options.signal?.throwIfAborted()
+      throw asRefusal(peer, error)
+    }
+  }
+
+  #link(peer: PeerText, direction: 'inbound' | 'outbound', admission?: Admission): void {
     const addresses = [`/memory/${peer}/p2p/${peer}`]
     const view = { peer, addresses, transport: 'memory', direction, connectedAt: Date.now() } as const
-    this.#links.set(peer, { view, streams: new Set() })
+    const link: Link = this.#links.get(peer) ?? { view, streams: new Set() }
+    this.#links.set(peer, link)
+    if (admission === undefined || link.admission !== undefined) return
+    link.admission = admission
     for (const listener of this.#listeners) listener(peer, 'connected')
   }
 

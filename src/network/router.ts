@@ -6,12 +6,14 @@ import type { CallOptions } from '../base/lifecycle.ts'
 import type { PeerText } from './host.ts'
 
 /**
- * A record's place: a release by its id, or the head of a name by publisher and name.
+ * A record's place: a release by its id, the head of a name by publisher and name, or a notice of the network's trust
+ * (`root/000002`, `revocations/<issuer>`).
  * A name itself has no record; the peers that hold heads of it provide `nameTopic(name)`.
  */
 export type RecordKey =
   | { readonly kind: 'release'; readonly id: CidText }
   | { readonly kind: 'head'; readonly publisher: string; readonly name: string }
+  | { readonly kind: 'notice'; readonly notice: string }
 
 export interface Router {
   /** Resolves to the number of peers that accepted the record; throws `timeout` or the signal's reason. */

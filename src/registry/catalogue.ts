@@ -1,25 +1,20 @@
 // The local index of every release and head that this node knows: durable, bounded, asked by every verb. It takes
-// only envelopes whose signatures were proved, and owns the rules between records: a head never goes back, never
-// forks, never delists. It knows nothing of contents (store/) nor of peers (distribution/); how records lie on disk
-// and in memory is tables/.
+// only records whose signatures were proved. What may follow what among heads is heads.ts; how records lie on disk and
+// in memory is tables/. It knows nothing of contents (store/) nor of peers (distribution/).
+import type { Equivocation } from '../assets/equivocation.ts'
 import type { Envelope } from '../assets/release.ts'
 import type { Verified } from '../assets/stage.ts'
 import type { CacheCounts } from '../base/cache.ts'
 import type { CidText } from '../base/cid.ts'
 import type { KeyValue, KeyValueWrite } from '../base/key-value.ts'
 import type { Log } from '../base/log.ts'
-import { checkSuccession, type HeadEntry } from './head-rules.ts'
+import type { HeadEntry } from './head-rules.ts'
+import { type FreshnessEnvelope, type HeadEvent, Heads } from './heads.ts'
 import { entryOf, type ReleaseEntry, type ReleaseSummary } from './release-summary.ts'
 import { DigestList } from './tables/digest-list.ts'
-import { HeadTable, headKeyOf } from './tables/head-table.ts'
+import { Notices } from './tables/notices.ts'
 import { Quota, type QuotaOptions } from './tables/quota.ts'
-import {
-  damagedRecord,
-  type EquivocationProof,
-  type HeadEnvelope,
-  RecordStore,
-  type ReleaseEnvelope,
-} from './tables/record-store.ts'
+import { type HeadEnvelope, RecordStore, type ReleaseEnvelope } from './tables/record-store.ts'
 import { type Page, ReleaseTable } from './tables/release-table.ts'
 import { Turns } from './turns.ts'
 
@@ -44,12 +39,10 @@ export const defaultCatalogueOptions: CatalogueOptions = {
 }
 
 /** A record that has become durable here. */
-export interface RecordEvent {
-  readonly kind: 'release' | 'head'
-  readonly id: CidText
-  readonly publisher: string
-  readonly name: string
-}
+export type RecordEvent =
+  | HeadEvent
+  | { readonly kind: 'release'; readonly id: CidText; readonly publisher: string; readonly name: string }
+  | { readonly kind: 'notice'; readonly id: CidText; readonly key: string }
 
 export class Catalogue {
   readonly #records: RecordStore
@@ -57,7 +50,8 @@ export class Catalogue {
   readonly #quota: Quota
   readonly #ownPublisher: string | undefined
   readonly #releases = new ReleaseTable()
-  readonly #heads = new HeadTable()
+  readonly #heads: Heads
+  readonly #notices: Notices
   readonly #forgotten = new Set<CidText>()
   readonly #digests = new DigestList()
   readonly #turns = new Turns()
@@ -73,6 +67,16 @@ export class Catalogue {
     this.#log = deps.log
     this.#quota = new Quota(quota, ownPublisher)
     this.#ownPublisher = ownPublisher
+    this.#notices = new Notices(deps, ownPublisher)
+    this.#heads = new Heads({
+      records: this.#records,
+      notices: this.#notices,
+      quota: this.#quota,
+      digests: this.#digests,
+      turns: this.#turns,
+      log: deps.log,
+      tell: event => this.#tell(this.#recordListeners, event),
+    })
   }
 
   /** Reads every summary: under a second for 100,000. */
@@ -82,11 +86,9 @@ export class Catalogue {
       this.#quota.count(summary.publisher, 1, summary.recordBytes)
       this.#digests.load(summary.id)
     }
-    for await (const [key, entry] of this.#records.heads()) {
-      this.#heads.set(key, entry)
-      this.#quota.count(key.slice(0, key.indexOf('/')), 1, entry.bytes)
-      this.#digests.load(entry.id)
-    }
+    await this.#notices.load()
+    for (const id of this.#notices.ids()) this.#digests.load(id)
+    await this.#heads.load()
     for await (const id of this.#records.forgotten()) {
       this.#forgotten.add(id)
       this.#digests.load(id)
@@ -148,43 +150,50 @@ export class Catalogue {
     this.#tell(this.#recordListeners, { kind: 'release', id, publisher, name })
   }
 
-  /**
-   * Durable when it resolves; the head before it is gone then.
-   * @throws CatalogError `stale-record` (a later head is known); `bad-record` with data `{ equivocation: true, kept,
-   *   refused }` (another head under the same number; the first is kept, both are stored as proof), `{ fork: true }`
-   *   (it does not follow from the known one), `{ delisted }` or `{ replaced }` (it drops or changes a version);
-   *   `quota-exceeded`
-   */
-  addHead(envelope: Verified<HeadEnvelope>): Promise<'added' | 'known'> {
-    const { publisher, name, sequence } = envelope.statement
-    const key = headKeyOf(publisher, name)
-    return this.#turns.take(key, async () => {
-      const known = this.#heads.get(key)
-      if (known?.id === envelope.id) return 'known'
-      if (known !== undefined) await this.#checkAgainst(known, envelope)
-      const { id, bytes } = envelope
-      const entry: HeadEntry = { id, sequence, bytes: bytes.byteLength }
-      const growth = known === undefined ? 1 : 0
-      this.#quota.reserve(publisher, growth, entry.bytes - (known?.bytes ?? 0))
-      try {
-        await this.#records.putHead(key, envelope, entry, known)
-      } catch (error) {
-        this.#quota.count(publisher, -growth, (known?.bytes ?? 0) - entry.bytes)
-        throw error
-      }
-      this.#heads.set(key, entry)
+  /** As `Heads.add`. */
+  addHead(
+    envelope: Verified<HeadEnvelope>,
+    options?: { readonly unseen?: boolean },
+  ): Promise<'added' | 'known'> {
+    return this.#heads.add(envelope, options)
+  }
+
+  /** As `Heads.addFreshness`. */
+  addFreshness(envelope: Verified<FreshnessEnvelope>): Promise<'added' | 'known' | 'waiting'> {
+    return this.#heads.addFreshness(envelope)
+  }
+
+  /** As `Heads.addEquivocation`. */
+  addEquivocation(proof: Verified<Equivocation>): Promise<'added' | 'known'> {
+    return this.#heads.addEquivocation(proof)
+  }
+
+  /** Whichever of the three the record is. */
+  add(envelope: Verified<Envelope>): Promise<'added' | 'known' | 'forgotten' | 'waiting'> {
+    const { type } = envelope.statement
+    if (type === 'release') return this.addRelease(envelope as Verified<ReleaseEnvelope>)
+    if (type === 'head') return this.addHead(envelope as Verified<HeadEnvelope>)
+    return this.addFreshness(envelope as Verified<FreshnessEnvelope>)
+  }
+
+  /** Keeps a proved record under its key, in place of the one before. @throws CatalogError `quota-exceeded` */
+  putNotice(key: string, id: CidText, bytes: Uint8Array): Promise<void> {
+    return this.#turns.take(`notice/${key}`, async () => {
+      if (this.#notices.entry(key)?.id === id) return
+      const replaced = await this.#notices.put(key, id, bytes)
       this.#digests.add(id)
-      if (known !== undefined) this.#digests.remove(known.id)
-      this.#tell(this.#recordListeners, { kind: 'head', id, publisher, name })
-      return 'added'
+      if (replaced !== undefined) this.#digests.remove(replaced.id)
+      this.#tell(this.#recordListeners, { kind: 'notice', id, key })
     })
   }
 
-  /** `addRelease` or `addHead`, whichever the record is. */
-  add(envelope: Verified<Envelope>): Promise<'added' | 'known' | 'forgotten'> {
-    return envelope.statement.type === 'release'
-      ? this.addRelease(envelope as Verified<ReleaseEnvelope>)
-      : this.addHead(envelope as Verified<HeadEnvelope>)
+  notice(key: string): Promise<Uint8Array | undefined> {
+    return this.#notices.get(key)
+  }
+
+  /** By key, ascending. */
+  notices(prefix: string): AsyncIterable<{ readonly key: string; readonly bytes: Uint8Array }> {
+    return this.#notices.entries(prefix)
   }
 
   /** The envelope of a release. @throws CatalogError `storage-failed` when the stored bytes are damaged. */
@@ -215,23 +224,64 @@ export class Catalogue {
   }
 
   /** The current head of a publisher's name. */
-  async head(publisher: string, name: string): Promise<HeadEnvelope | undefined> {
-    const key = headKeyOf(publisher, name)
-    const known = this.#heads.get(key)
-    return known === undefined ? undefined : this.#records.head(key, known.id)
+  head(publisher: string, name: string): Promise<HeadEnvelope | undefined> {
+    return this.#heads.get(publisher, name)
   }
 
   /** Its id and number, without reading it. */
   headEntry(publisher: string, name: string): HeadEntry | undefined {
-    return this.#heads.get(headKeyOf(publisher, name))
+    return this.#heads.entry(publisher, name)
   }
 
   /** The current heads of a name, one for each publisher, by fingerprint. */
-  async headsOf(name: string): Promise<HeadEnvelope[]> {
-    const heads = await Promise.all(
-      this.#heads.publishersOf(name).map(publisher => this.head(publisher, name)),
+  headsOf(name: string): Promise<HeadEnvelope[]> {
+    return this.#heads.ofName(name)
+  }
+
+  /** What extends the life of a current head, where something does. */
+  freshness(publisher: string, name: string): Promise<FreshnessEnvelope | undefined> {
+    return this.#heads.freshness(publisher, name)
+  }
+
+  /** As `Heads.contradictions`. */
+  contradictions(publisher: string, name: string): Promise<Equivocation[]> {
+    return this.#heads.contradictions(publisher, name)
+  }
+
+  /** As `Heads.divergent`. */
+  divergent(publisher: string, name: string): Promise<readonly HeadEnvelope[]> {
+    return this.#heads.divergent(publisher, name)
+  }
+
+  /** Every proof that is kept, put right or not. */
+  equivocations(): AsyncIterable<Equivocation> {
+    return this.#heads.equivocations()
+  }
+
+  /** What a peer that asks for a name should know: its heads, each with what keeps it fresh, then proofs against it. */
+  async recordsOf(name: string): Promise<Uint8Array[]> {
+    const heads = await this.headsOf(name)
+    const fresh = await Promise.all(heads.map(({ statement }) => this.freshness(statement.publisher, name)))
+    const proofs = await Promise.all(
+      heads.map(({ statement }) => this.contradictions(statement.publisher, name)),
     )
-    return heads.filter(head => head !== undefined)
+    const envelopes = heads.flatMap((head, at) => [head, ...(fresh[at] === undefined ? [] : [fresh[at]])])
+    return [...envelopes, ...proofs.flat()].map(({ bytes }) => bytes)
+  }
+
+  /** As `Heads.drop`. */
+  dropHeads(isRefused: (record: HeadEnvelope | FreshnessEnvelope) => boolean): Promise<CidText[]> {
+    return this.#heads.drop(isRefused)
+  }
+
+  /** As `Heads.noteSeen`. */
+  noteSeen(publisher: string, name: string, sequence: number): void {
+    this.#heads.noteSeen(publisher, name, sequence)
+  }
+
+  /** As `Heads.highestSeen`. */
+  highestSeen(publisher: string, name: string): number {
+    return this.#heads.highestSeen(publisher, name)
   }
 
   /** Highest version first. */
@@ -263,23 +313,28 @@ export class Catalogue {
   }
 
   /**
-   * The digests of all current records, ascending: releases, heads, and the ids of forgotten releases, which count as
+   * The digests of all current records, ascending: releases, heads, notices, and the ids of forgotten releases, which count as
    * known so that a peer does not send them again (`record` does not give them).
    */
   recordIds(): readonly Uint8Array[] {
     return this.#digests.sorted()
   }
 
-  /** The bytes of a current release or head by its id. */
+  /** The bytes of a current release, head or notice by its id. */
   async record(id: CidText): Promise<Uint8Array | undefined> {
     const headKey = this.#heads.keyOf(id)
-    return headKey === undefined ? this.releaseBytes(id) : this.#records.headBytes(headKey)
+    if (headKey !== undefined) return this.#records.headBytes(headKey)
+    const noticeKey = this.#notices.keyOf(id)
+    return noticeKey === undefined ? this.releaseBytes(id) : this.#notices.get(noticeKey)
   }
 
   /** Whether sync needs not bring it: it is here, or was forgotten on purpose. */
   isKnown(id: CidText): boolean {
     return (
-      this.#releases.get(id) !== undefined || this.#heads.keyOf(id) !== undefined || this.#forgotten.has(id)
+      this.#releases.get(id) !== undefined ||
+      this.#heads.keyOf(id) !== undefined ||
+      this.#notices.keyOf(id) !== undefined ||
+      this.#forgotten.has(id)
     )
   }
 
@@ -326,28 +381,6 @@ export class Catalogue {
       this.#forgotten.delete(id)
       this.#digests.remove(id)
     })
-  }
-
-  /** The proof that a publisher signed two heads under one number: both envelopes. */
-  equivocation(publisher: string, name: string): Promise<EquivocationProof | undefined> {
-    return this.#records.equivocation(headKeyOf(publisher, name))
-  }
-
-  async #checkAgainst(known: HeadEntry, next: HeadEnvelope): Promise<void> {
-    const { publisher, name } = next.statement
-    const current = await this.head(publisher, name)
-    if (current === undefined) throw damagedRecord(known.id)
-    const refusal = checkSuccession(current, next)
-    if (refusal === undefined) return
-    const key = headKeyOf(publisher, name)
-    if (refusal.data['equivocation'] === true && (await this.#records.equivocation(key)) === undefined) {
-      this.#log.warn(
-        { publisher, package: name, ...refusal.data },
-        'a publisher signed two heads under one number',
-      )
-      await this.#records.putEquivocation(key, { kept: current.bytes, refused: next.bytes })
-    }
-    throw refusal
   }
 
   #tell<T>(listeners: Iterable<(value: T) => void>, value: T): void {

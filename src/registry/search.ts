@@ -6,6 +6,7 @@ import { highestVersion } from '../assets/name.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
+import type { RecordEvent } from './catalogue.ts'
 import type { ReleaseEntry, ReleaseSummary } from './release-summary.ts'
 import { type Ranked, Ranking, type RankRequest } from './search/ranking.ts'
 import { WordIndex } from './search/word-index.ts'
@@ -55,13 +56,7 @@ export interface SearchSource {
   /** The summaries of the releases that are wanted, in no useful order. */
   summaries(isWanted: (id: string) => boolean): AsyncIterable<ReleaseSummary>
   names(): Iterable<string>
-  onRecord(
-    listener: (event: {
-      readonly kind: 'release' | 'head'
-      readonly publisher: string
-      readonly name: string
-    }) => void,
-  ): () => void
+  onRecord(listener: (event: RecordEvent) => void): () => void
   onForget(listener: (entry: ReleaseEntry) => void): () => void
 }
 

@@ -9,12 +9,13 @@ import type { KeyPair, SignatureAlgorithm } from './signature-scheme.ts'
 export type CryptoRequest =
   | { readonly type: 'generate' }
   | { readonly type: 'falcon-sign'; readonly message: Uint8Array; readonly secretKey: Uint8Array }
-  | { readonly type: 'check'; readonly check: SignatureCheck }
+  | { readonly type: 'check'; readonly checks: readonly SignatureCheck[] }
 
 export interface CryptoReplies {
   readonly generate: { readonly ed25519: KeyPair; readonly falcon: KeyPair }
   readonly 'falcon-sign': Uint8Array
-  readonly check: SignatureAlgorithm | undefined
+  /** In the order of the checks. */
+  readonly check: readonly (SignatureAlgorithm | undefined)[]
 }
 
 export interface CryptoCall {
@@ -39,7 +40,7 @@ function perform(request: CryptoRequest): CryptoReplies[keyof CryptoReplies] {
         request.secretKey.fill(0)
       }
     case 'check':
-      return faultySignature(request.check)
+      return request.checks.map(faultySignature)
   }
 }
 

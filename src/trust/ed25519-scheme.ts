@@ -1,7 +1,15 @@
 // Ed25519 (RFC 8032) by node:crypto. OpenSSL refuses a non-canonical S and compares the encoding of R byte by byte
 // (no cofactor), but takes public keys of small order and non-canonical ones: those are refused here, because under
 // such a key one signature can hold for every message.
-import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto'
+import {
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  sign,
+  verify,
+} from 'node:crypto'
+import { LRUCache } from 'lru-cache'
 import type { KeyPair, SignatureScheme } from './signature-scheme.ts'
 
 const keyBytes = 32
@@ -22,6 +30,9 @@ const smallOrder = [
   'c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a',
   '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
 ].map(hex => Buffer.from(hex, 'hex'))
+
+/** Public keys that passed the checks, by their bytes: importing one costs a third of a verification. Under 1 KiB each. */
+const importedKeys = new LRUCache<string, KeyObject>({ max: 256 })
 
 class Ed25519Scheme implements SignatureScheme {
   readonly algorithm = 'ed25519'
@@ -49,11 +60,9 @@ class Ed25519Scheme implements SignatureScheme {
 
   verify(signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean {
     if (!hasLength(signature, signatureBytes) || !hasLength(publicKey, keyBytes)) return false
-    if (!isSafePublicKey(publicKey)) return false
     try {
-      const der = Buffer.concat([spkiPrefix, publicKey])
-      const key = createPublicKey({ key: der, format: 'der', type: 'spki' })
-      return verify(null, message, key, signature)
+      const key = importPublicKey(publicKey)
+      return key !== undefined && verify(null, message, key, signature)
     } catch {
       return false
     }
@@ -72,7 +81,18 @@ function importSecretKey(secretKey: Uint8Array) {
   }
 }
 
-const rawPublicKey = (key: ReturnType<typeof createPublicKey>): Uint8Array =>
+/** The key object, from memory where it can be; undefined for a key that is refused. */
+function importPublicKey(publicKey: Uint8Array): KeyObject | undefined {
+  const name = Buffer.from(publicKey).toString('latin1')
+  const known = importedKeys.get(name)
+  if (known !== undefined) return known
+  if (!isSafePublicKey(publicKey)) return undefined
+  const key = createPublicKey({ key: Buffer.concat([spkiPrefix, publicKey]), format: 'der', type: 'spki' })
+  importedKeys.set(name, key)
+  return key
+}
+
+const rawPublicKey = (key: KeyObject): Uint8Array =>
   new Uint8Array(key.export({ format: 'der', type: 'spki' }).subarray(-keyBytes))
 
 /** Canonical (y < p) and not of small order. */

@@ -1,7 +1,7 @@
 // The format of an encrypted key file, and the secrets that open one. Files, and what the keys are, belong to others.
 //
 //   file   = canonical CBOR { v: 1, type: "catalog/encrypted-key", header: bytes, sealed: bytes }, at most 16 KiB
-//   header = canonical CBOR { holds: "node" | "publisher", name, kdf, aead: "chacha20-poly1305", nonce: 12 bytes }
+//   header = canonical CBOR { holds: "node" | "node-falcon" | "publisher" | "authority" | "root", name, kdf, aead: "chacha20-poly1305", nonce: 12 bytes }
 //            name  the public name of the key (peer id, fingerprint): tells the file without opening it, at most 128
 //            kdf   { name: "scrypt", n, r, p, salt: 32 bytes }   of a passphrase: its bytes, as they are
 //                  { name: "hkdf-sha256", salt: 32 bytes }       of the 32 random bytes of an unlock key
@@ -40,8 +40,12 @@ export type KeyDerivation =
   | ({ readonly name: 'scrypt'; readonly salt: Uint8Array } & ScryptCost)
   | { readonly name: 'hkdf-sha256'; readonly salt: Uint8Array }
 
+/** Whose key a file holds: the node's (Ed25519, and Falcon beside it), its publisher's, its authority's, a network's root. */
+export const keyHolders = ['node', 'node-falcon', 'publisher', 'authority', 'root'] as const
+export type KeyHolder = (typeof keyHolders)[number]
+
 export interface KeyHeader {
-  readonly holds: 'node' | 'publisher'
+  readonly holds: KeyHolder
   readonly name: string
   readonly kdf: KeyDerivation
   readonly aead: typeof aead
@@ -177,11 +181,11 @@ function parse(file: Uint8Array): { header: KeyHeader; headerBytes: Uint8Array; 
 function checkHeader(header: Record<string, unknown>): KeyHeader {
   const { holds, name, nonce } = header
   if (!hasKeys(header, ['holds', 'name', 'kdf', 'aead', 'nonce'])) throw bad('its header has other fields')
-  if (holds !== 'node' && holds !== 'publisher') throw bad('it does not say which key it holds')
+  if (!keyHolders.includes(holds as KeyHolder)) throw bad('it does not say which key it holds')
   if (typeof name !== 'string' || !/^[A-Za-z0-9]{1,128}$/.test(name)) throw bad('its name is not one')
   if (header['aead'] !== aead) throw bad('its cipher is unknown')
   if (!hasLength(nonce, nonceBytes)) throw bad(`its nonce has not ${nonceBytes} bytes`)
-  return { holds, name, kdf: checkDerivation(fields(header['kdf'])), aead, nonce }
+  return { holds: holds as KeyHolder, name, kdf: checkDerivation(fields(header['kdf'])), aead, nonce }
 }
 
 function checkDerivation(kdf: Record<string, unknown>): KeyDerivation {

@@ -28,6 +28,14 @@ export interface StoredKey {
   readonly protection: Protection
 }
 
+const subjects: Readonly<Record<KeyHeader['holds'], string>> = {
+  node: 'The node key',
+  'node-falcon': "The node's Falcon key",
+  publisher: 'The file of the publisher keys',
+  authority: 'The file of the authority keys',
+  root: 'The file of a root key of the network',
+}
+
 export class KeyFile {
   readonly path: string
   readonly holds: KeyHeader['holds']
@@ -48,7 +56,7 @@ export class KeyFile {
   }
 
   get #subject(): string {
-    return this.holds === 'node' ? 'The node key' : 'The file of the publisher keys'
+    return subjects[this.holds]
   }
 
   /**
@@ -113,8 +121,8 @@ export class KeyFile {
     return readPrivateFile(this.path, {
       what: this.#subject,
       maxBytes: maxKeyFileBytes,
-      // A node key may be kept on another medium; a publisher's never was.
-      followLinks: this.holds === 'node',
+      // A node key or a root's may be kept on another medium; a publisher's never was.
+      followLinks: this.holds === 'node' || this.holds === 'root',
     })
   }
 

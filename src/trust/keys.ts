@@ -1,11 +1,12 @@
-// A publisher's two key pairs, their fingerprint and the bytes of their file. Certificates that name a publisher come
-// later, in files of their own; how a file is encrypted is key-encryption.ts.
+// The two key pairs of an identity (a publisher, an authority, a root), their fingerprint and the bytes of their file;
+// and the Falcon pair that a node has beside its libp2p key. How a file is encrypted is key-encryption.ts.
 //
 //   fingerprint = multibase base32 (prefix `b`) of a BLAKE3-256 multihash (0x1e 0x20 digest) over
 //                 lp("catalog/publisher/v1") || lp(Ed25519 public key) || lp(Falcon-1024 public key)
 //                 with lp(x) = length of x as 4 bytes, big-endian, then x
 //   key file    = canonical CBOR { v: 1, type: "catalog/publisher-keys", ed25519: { publicKey, secretKey },
 //                 falcon: { publicKey, secretKey } }; encrypted, unless the home is from before encryption
+//   node falcon = canonical CBOR { v: 1, type: "catalog/node-falcon-key", falcon: { publicKey, secretKey } }
 import { base32 } from 'multiformats/bases/base32'
 import { decodeCbor, encodeCbor, equalBytes } from '../base/cbor.ts'
 import { CatalogError, isCatalogError } from '../base/errors.ts'
@@ -114,6 +115,35 @@ export function decodePublisherKeys(bytes: Uint8Array, path: string): PublisherK
   }
   return { ...pairs, fingerprint: publisherFingerprint(pairs.ed25519.publicKey, pairs.falcon.publicKey) }
 }
+
+const falconFileType = 'catalog/node-falcon-key'
+
+/** The node's Falcon pair; made where there is none. @throws as `loadPublisherKeys` */
+export async function loadOrCreateFalconKey(file: KeyFile, secret: KeySecret | undefined): Promise<KeyPair> {
+  const stored = await file.read()
+  if (stored !== undefined) {
+    try {
+      return decodeFalconKey(stored.bytes, file.path)
+    } finally {
+      stored.bytes.fill(0)
+    }
+  }
+  const { falcon: pair } = await generatePublisherKeys()
+  const bytes = encodeCbor({ v: fileVersion, type: falconFileType, falcon: pair })
+  const made = await file.create(bytes, falconKeyName(pair), secret)
+  bytes.fill(0)
+  return made ? pair : loadOrCreateFalconKey(file, secret)
+}
+
+export function decodeFalconKey(bytes: Uint8Array, path: string): KeyPair {
+  const raw = decodeCbor(bytes, maxKeyFileBytes, 'The key file') as Record<string, unknown> | null
+  if (raw?.['type'] !== falconFileType) throw damaged(path, 'it is not the Falcon key of a node')
+  return decodePair(raw['falcon'], falcon, path)
+}
+
+/** Names the pair to people. */
+export const falconKeyName = ({ publicKey }: KeyPair): string =>
+  base32.encode(Buffer.concat([Buffer.from([0x1e, 0x20]), blake3(publicKey)]))
 
 function decodePair(raw: unknown, scheme: SignatureScheme, path: string): KeyPair {
   const { publicKey, secretKey } = (raw ?? {}) as Partial<KeyPair>

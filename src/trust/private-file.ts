@@ -95,9 +95,9 @@ export async function createPrivateFile(path: string, bytes: Uint8Array): Promis
   return true
 }
 
-/** Puts the file in the place of another, the target of a link included: at every moment one of the two is there. */
+/** Puts the file in the place of another (of a link's target), or where there was none: never half of it. */
 export async function replacePrivateFile(path: string, bytes: Uint8Array): Promise<void> {
-  const target = await realpath(path)
+  const target = await realpath(path).catch(() => path)
   const temporary = await writeBeside(target, bytes)
   try {
     await rename(temporary, target)

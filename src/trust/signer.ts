@@ -1,4 +1,5 @@
-// Holds a publisher's secret keys and signs with both algorithms; Falcon in a thread, because it takes 7-20 ms.
+// Holds a publisher's secret keys and signs with both algorithms; Falcon in a thread, because it takes 7-20 ms. The keys
+// of one signer never change: what is being signed while they are rotated ends with the keys that it began with.
 import type { Signature } from '../assets/release.ts'
 import { CryptoThread, type CryptoThreadOptions } from './crypto-thread.ts'
 import { ed25519 } from './ed25519-scheme.ts'
@@ -9,9 +10,17 @@ export class Signer implements EnvelopeSigner {
   readonly #keys: PublisherKeys
   readonly #thread: CryptoThread
 
-  constructor(deps: { readonly keys: PublisherKeys }, options: Partial<CryptoThreadOptions> = {}) {
+  constructor(
+    deps: { readonly keys: PublisherKeys; readonly thread?: CryptoThread },
+    options: Partial<CryptoThreadOptions> = {},
+  ) {
     this.#keys = deps.keys
-    this.#thread = new CryptoThread({}, options)
+    this.#thread = deps.thread ?? new CryptoThread({}, options)
+  }
+
+  /** A signer with other keys in the same thread: whichever is stopped, both are. */
+  withKeys(keys: PublisherKeys): Signer {
+    return new Signer({ keys, thread: this.#thread })
   }
 
   get fingerprint(): string {

@@ -7,8 +7,11 @@ import type { Envelope } from '../assets/release.ts'
 import type { Verified } from '../assets/stage.ts'
 import type { CidText } from '../base/cid.ts'
 import { CatalogError } from '../base/errors.ts'
+import { CheckBatches } from './check-batches.ts'
 import { CryptoThread, type CryptoThreadOptions, defaultCryptoThreadOptions } from './crypto-thread.ts'
 import { acceptChecked, signatureCheckOf, verifyEnvelope } from './envelope.ts'
+import type { SignatureCheck } from './signature-check.ts'
+import type { SignatureAlgorithm } from './signature-scheme.ts'
 
 export interface VerifierOptions extends CryptoThreadOptions {
   /** Ids of proved envelopes to remember. */
@@ -25,26 +28,40 @@ export const defaultVerifierOptions: VerifierOptions = {
   maxUnderWay: 2_000,
 }
 
+export interface VerifierDeps {
+  /** Throws where the certificates do not let who signed sign: trust-chain.ts. Cheaper than the signatures, so first. */
+  readonly proveStatement: (envelope: Envelope) => Promise<void>
+}
+
 export class Verifier {
+  readonly #deps: VerifierDeps
   readonly #thread: CryptoThread
+  readonly #batches: CheckBatches
   readonly #proved: LRUCache<CidText, true>
-  /** Few at a time in the thread: the form check here is spread, and a queue of copies stays small. */
-  readonly #queue = new PQueue({ concurrency: 16 })
+  /** Few at a time: the form check here is spread. Two full batches keep the thread at work. */
+  readonly #queue = new PQueue({ concurrency: 32 })
   readonly #maxUnderWay: number
   #underWay = 0
 
-  constructor(_deps: Record<never, never> = {}, options: Partial<VerifierOptions> = {}) {
+  constructor(deps: VerifierDeps, options: Partial<VerifierOptions> = {}) {
     const { maxRemembered, maxUnderWay, ...threadOptions } = { ...defaultVerifierOptions, ...options }
+    this.#deps = deps
     this.#thread = new CryptoThread({}, threadOptions)
+    this.#batches = new CheckBatches(
+      { checkAll: checks => this.#thread.perform({ type: 'check', checks }) },
+      { maxWaiting: threadOptions.maxWaiting },
+    )
     this.#maxUnderWay = maxUnderWay
     this.#proved = new LRUCache({ max: maxRemembered })
   }
 
   /**
    * Proves an envelope that `decodeEnvelope` gave (its id is then the hash of its bytes).
-   * @throws CatalogError `bad-signature`; `busy` when too many wait; `daemon-stopping`
+   * @throws CatalogError `bad-signature`, `certificate-…`; `busy` when too many wait; `daemon-stopping`
    */
   async verify<E extends Envelope>(envelope: E): Promise<Verified<E>> {
+    // What is revoked changes; signatures that held once hold for ever.
+    await this.#deps.proveStatement(envelope)
     if (this.#proved.has(envelope.id)) return acceptChecked(envelope, undefined)
     if (this.#underWay >= this.#maxUnderWay)
       throw new CatalogError(
@@ -65,9 +82,13 @@ export class Verifier {
     }
   }
 
+  /** One check of signatures, in the thread. The algorithm that failed, or undefined. @throws CatalogError `busy`, `daemon-stopping` */
+  check(check: SignatureCheck): Promise<SignatureAlgorithm | undefined> {
+    return this.#batches.check(check)
+  }
+
   async #verifyInThread<E extends Envelope>(envelope: E): Promise<Verified<E>> {
-    const check = signatureCheckOf(envelope)
-    return acceptChecked(envelope, await this.#thread.perform({ type: 'check', check }))
+    return acceptChecked(envelope, await this.check(signatureCheckOf(envelope)))
   }
 
   stop(): Promise<void> {

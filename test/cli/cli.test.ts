@@ -8,7 +8,7 @@ import { commands } from '../../src/cli/commands.ts'
 import { formatTable } from '../../src/cli/table.ts'
 import { formatBytes, formatDuration, harmless } from '../../src/cli/text.ts'
 import { createControlServer } from '../../src/control/server.ts'
-import { MemoryNode } from '../control/memory-node.ts'
+import { MemoryNode, memoryTokens } from '../control/memory-node.ts'
 import { temporaryDirectory } from '../temporary.ts'
 
 const main = new URL('../../src/cli/main.ts', import.meta.url).pathname
@@ -20,7 +20,10 @@ let server: ReturnType<typeof createControlServer>
 beforeAll(async () => {
   home = temporaryDirectory('catalog-cli-')
   node = new MemoryNode()
-  server = createControlServer({ api: node, log: silentLog }, { socketPath: join(home, 'control.sock') })
+  server = createControlServer(
+    { api: node, tokens: memoryTokens(), log: silentLog },
+    { socketPath: join(home, 'control.sock'), uploadDirectory: join(home, 'uploads') },
+  )
   await server.start()
   node.add('word-count', '1.2.0', new Map([['main.py', Buffer.from('print(1)')]]))
   node.add('acme/hostile', '0.1.0', new Map([['a', Buffer.alloc(5_000_000)]]))

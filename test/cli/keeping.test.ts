@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { silentLog } from '../../src/base/log.ts'
 import { createControlServer } from '../../src/control/server.ts'
-import { MemoryNode } from '../control/memory-node.ts'
+import { MemoryNode, memoryTokens } from '../control/memory-node.ts'
 import { temporaryDirectory } from '../temporary.ts'
 
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
@@ -17,7 +17,10 @@ let server: ReturnType<typeof createControlServer>
 beforeAll(async () => {
   home = temporaryDirectory('catalog-cli-')
   node = new MemoryNode()
-  server = createControlServer({ api: node, log: silentLog }, { socketPath: join(home, 'control.sock') })
+  server = createControlServer(
+    { api: node, tokens: memoryTokens(), log: silentLog },
+    { socketPath: join(home, 'control.sock'), uploadDirectory: join(home, 'uploads') },
+  )
   await server.start()
   node.add('word-count', '1.2.0', new Map([['main.py', Buffer.alloc(2_000_000)]]))
 })

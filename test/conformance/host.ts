@@ -1,7 +1,9 @@
 // What every Host must do, whatever carries its streams.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { Admissions } from '../../src/network/admission.ts'
 import { type ByteStream, type Host, maxBufferedBytes } from '../../src/network/host.ts'
+import { everybody, MemberList } from '../network/admissions.ts'
 
 export interface HostPair {
   /** Two running hosts of one network that have not met. */
@@ -28,16 +30,19 @@ export async function until(condition: () => boolean | Promise<boolean>): Promis
   }
 }
 
-export function hostConformance(name: string, makePair: () => Promise<HostPair>): void {
+export type MakePair = (admissions: { readonly a: Admissions; readonly b: Admissions }) => Promise<HostPair>
+
+export function hostConformance(name: string, makePair: MakePair): void {
   describe(`${name} is a Host`, () => {
     let pair: HostPair
     let a: Host
     let b: Host
 
-    beforeEach(async () => {
-      pair = await makePair()
+    const start = async (admissions: Parameters<MakePair>[0]) => {
+      pair = await makePair(admissions)
       ;({ a, b } = pair)
-    })
+    }
+    beforeEach(() => start({ a: everybody, b: everybody }))
     afterEach(() => pair.stop())
 
     const meet = async () => {
@@ -233,6 +238,86 @@ export function hostConformance(name: string, makePair: () => Promise<HostPair>)
       await pair.stop()
       await expect(a.open(b.peer, '/unheard-of/1')).rejects.toMatchObject({
         code: expect.stringMatching(/^(peer-unreachable|daemon-stopping)$/),
+      })
+    })
+
+    describe('membership', () => {
+      const restart = async (admissions: Parameters<MakePair>[0]) => {
+        await pair.stop()
+        await start(admissions)
+      }
+      const address = () => b.addresses()[0] as string
+      /** What a stream of the protocol brings: all that was said, or that it was broken. */
+      const outcome = async (protocol: string, options = {}) => {
+        try {
+          return (await readAll(await a.open(b.peer, protocol, options))).toString()
+        } catch (error) {
+          return (error as { code?: string }).code
+        }
+      }
+
+      test('both sides know what the other may ask for', async () => {
+        const list = new MemberList().add('a', ['fetch']).add('b', ['fetch', 'execute'])
+        await restart({ a: list.for('a'), b: list.for('b') })
+        expect(a.admissionOf(b.peer)).toBeUndefined()
+        await meet()
+        expect(a.admissionOf(b.peer)?.certificate).toBe('certificate-of-b')
+        expect([...(b.admissionOf(a.peer)?.capabilities ?? [])]).toEqual(['fetch'])
+        await a.disconnect(b.peer)
+        await until(() => b.admissionOf(a.peer) === undefined)
+      })
+
+      test('a protocol opens for whoever has its capability, and for nobody else', async () => {
+        const list = new MemberList().add('a', ['fetch']).add('b')
+        await restart({ a: list.for('a'), b: list.for('b') })
+        const served: string[] = []
+        for (const capability of ['fetch', 'execute'] as const)
+          b.handle(
+            `/${capability}/1`,
+            async stream => {
+              served.push(capability)
+              await stream.write(bytes(capability))
+            },
+            { ...limits, capability },
+          )
+        await meet()
+        expect(await outcome('/fetch/1')).toBe('fetch')
+        expect(await outcome('/execute/1')).toBe('peer-unreachable')
+        expect(served).toEqual(['fetch'])
+      })
+
+      test.each([
+        ['the dialled host', ['b'], 'peer'],
+        ['the dialler', ['a'], 'this-node'],
+      ] as const)('%s refuses a stranger: both hear why, neither is connected', async (_who, known, by) => {
+        const lists = { full: new MemberList().add('a').add('b'), short: new MemberList().add(known[0]) }
+        const [ofA, ofB] = by === 'peer' ? [lists.full, lists.short] : [lists.short, lists.full]
+        await restart({ a: ofA.for('a'), b: ofB.for('b') })
+        const changes: string[] = []
+        for (const host of [a, b]) host.onPeer((_peer, change) => changes.push(change))
+        let served = 0
+        b.handle('/x/1', async () => void served++, limits)
+        const refused = { code: 'not-a-member', data: { peer: b.peer, by, reason: 'certificate-revoked' } }
+        await expect(a.dial(address())).rejects.toMatchObject(refused)
+        await expect(a.dial(address())).rejects.toThrow(/The certificate of [ab] was revoked/)
+        await expect(a.open(b.peer, '/x/1')).rejects.toMatchObject({
+          code: expect.stringMatching(/^(not-a-member|peer-unreachable)$/),
+        })
+        await until(() => a.connections().length === 0 && b.connections().length === 0)
+        expect([a.isConnected(b.peer), b.isConnected(a.peer), served, changes]).toEqual([false, false, 0, []])
+      })
+
+      test('a stranger who joins gets open protocols, and no other', async () => {
+        const list = new MemberList().add('b')
+        await restart({ a: list.for(() => undefined), b: list.for('b') })
+        b.handle('/join/1', async stream => stream.write(bytes('welcome')), { ...limits, open: true })
+        b.handle('/x/1', async stream => stream.write(bytes('secret')), limits)
+        await expect(a.dial(address())).rejects.toMatchObject({ code: 'not-a-member' })
+        expect(await a.dial(address(), { joining: true })).toBe(b.peer)
+        expect(await outcome('/join/1', { joining: true })).toBe('welcome')
+        expect(await outcome('/x/1')).toBe('not-a-member')
+        expect([a.connections(), b.connections()]).toEqual([[], []])
+        expect([a.isConnected(b.peer), b.isConnected(a.peer)]).toEqual([false, false])
       })
     })
 

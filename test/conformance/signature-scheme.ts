@@ -76,6 +76,17 @@ export function signatureSchemeConformance(scheme: SignatureScheme): void {
       expect(scheme.verify(new Uint8Array(scheme.signatureBytes), message, zeroKey)).toBe(false)
     })
 
+    it('knows a key by its bytes, not by the array that held them', () => {
+      const message = Buffer.from('one message')
+      const signature = scheme.sign(message, mine.secretKey)
+      const key = Uint8Array.from(mine.publicKey)
+      expect(scheme.verify(signature, message, key)).toBe(true)
+      key.set(other.publicKey)
+      expect(scheme.verify(signature, message, key)).toBe(false)
+      key.set(mine.publicKey)
+      expect(scheme.verify(signature, message, key)).toBe(true)
+    })
+
     it('refuses to sign with a malformed secret key', () => {
       expect(() => scheme.sign(Buffer.from('x'), mine.secretKey.subarray(1))).toThrow(TypeError)
     })

@@ -1,13 +1,20 @@
 // A NodeApi in memory: what the control socket and the command line are tested against. It keeps releases in a
 // map, reads real package directories on publish, and "executes" by echoing, slowly where the test asks for it.
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { comparePaths } from '../../src/assets/entry-path.ts'
+import { packTree } from '../../src/assets/pack.ts'
+import { type SourceEntry, scanPackage } from '../../src/assets/package-tree.ts'
+import { cidOf } from '../../src/base/cid.ts'
 import { CatalogError } from '../../src/base/errors.ts'
+import { MemoryKeyValue } from '../../src/base/memory-key-value.ts'
 import type {
   CheckRequest,
   CheckResult,
   CollectRequest,
+  DeprecateRequest,
+  EquivocationView,
   ExecuteRequest,
   ExecutionEvent,
   ExecutionView,
@@ -18,9 +25,37 @@ import type {
   PinRequest,
   ReleaseDetail,
   ReleaseView,
+  YankRequest,
 } from '../../src/control/api.ts'
+import { AccessTokens } from '../../src/control/tokens.ts'
+import { MemoryContentStore } from '../../src/store/memory-content-store.ts'
+import { MemoryCertificates } from './memory-certificates.ts'
+import { MemoryRoots } from './memory-roots.ts'
+import { MemoryTrust } from './memory-trust.ts'
 
-const id = (number: number) => `bafyr4i${String(number).padStart(52, 'a')}`
+const filesOf = (path: string): string[] =>
+  readdirSync(path, { recursive: true, encoding: 'utf8' }).filter(name =>
+    lstatSync(join(path, name)).isFile(),
+  )
+
+/** The real index and bytes of some files. */
+async function contentOf(files: ReadonlyMap<string, Uint8Array>) {
+  const store = new MemoryContentStore()
+  const entries = [...files]
+    .sort(([a], [b]) => comparePaths(a, b))
+    .map(([path, bytes]): SourceEntry => {
+      const source = { kind: 'inline', bytes } as const
+      return { kind: 'file', path, mode: 0o644, size: bytes.byteLength, source }
+    })
+  const writer = await store.createWriter(0)
+  const index = await packTree(entries, writer)
+  const root = await writer.commit(index)
+  return { root, index, read: (offset: number, length: number) => store.read(root, offset, length) }
+}
+
+const id = (number: number) => cidOf(Buffer.from(String(number)))
+
+export const memoryTokens = () => new AccessTokens({ records: new MemoryKeyValue(), now: Date.now })
 
 export class MemoryNode implements NodeApi {
   readonly releasesById = new Map<string, ReleaseView>()
@@ -35,6 +70,9 @@ export class MemoryNode implements NodeApi {
   delayMs = 0
   progressLines = 3
   factor = 3
+  readonly certificates = new MemoryCertificates()
+  readonly roots = new MemoryRoots()
+  readonly trust = new MemoryTrust()
 
   async status() {
     return {
@@ -96,6 +134,7 @@ export class MemoryNode implements NodeApi {
           problems: [],
         },
       ],
+      refusals: [],
     }
   }
 
@@ -157,6 +196,30 @@ export class MemoryNode implements NodeApi {
     return { id, name, version, root, pinned: !remove, bytesTransferred: 0 }
   }
 
+  async yank({ ref, reason = 'No reason was given.', undo = false, revoke = false }: YankRequest) {
+    const { id, name, version } = this.find(ref)
+    const { yanked: _, ...rest } = this.find(ref)
+    const mark = undo ? {} : { [revoke ? 'revoked' : 'yanked']: reason }
+    this.releasesById.set(id, { ...rest, ...mark })
+    return { name, sequence: 2, changed: true, marked: undo ? [] : [{ version, ...mark }] }
+  }
+
+  async deprecate({ ref, message = 'It is not kept up any more.', undo = false }: DeprecateRequest) {
+    const { deprecated: _, ...rest } = this.find(ref)
+    this.releasesById.set(rest.id, undo ? rest : { ...rest, deprecated: message })
+    return {
+      name: rest.name,
+      sequence: 2,
+      changed: true,
+      marked: [],
+      ...(undo ? {} : { deprecated: message }),
+    }
+  }
+
+  async equivocations(): Promise<EquivocationView[]> {
+    return []
+  }
+
   async collect({ dryRun = false }: CollectRequest) {
     const [none, some] = [
       { contents: 0, bytes: 0 },
@@ -182,19 +245,29 @@ export class MemoryNode implements NodeApi {
     return hits.slice(0, limit).map(release => ({ ...release, score: 1 }))
   }
 
+  async content(ref: string) {
+    return contentOf(this.contents.get(this.find(ref).id) ?? new Map())
+  }
+
+  async resultContent(id: string) {
+    this.#run(id)
+    return contentOf(new Map([['out.txt', Buffer.from(`the result of ${id}`)]]))
+  }
+
   async publish({ path }: { path: string }, { signal, onProgress }: Parameters<NodeApi['publish']>[1]) {
     if (signal !== undefined) this.signals.push(signal)
     if (statSync(path, { throwIfNoEntry: false }) === undefined)
       throw new CatalogError('no-such-path', `Cannot publish ${path}: there is no such file or directory.`, {
         path,
       })
-    const files = new Map(
-      readdirSync(path).map(name => [name, new Uint8Array(readFileSync(join(path, name)))] as const),
-    )
+    const files = new Map(filesOf(path).map(name => [name, new Uint8Array(readFileSync(join(path, name)))]))
+    const { name, version } = files.has('catalog.json')
+      ? (await scanPackage(path)).manifest.metadata
+      : { name: path.split('/').at(-1) ?? '', version: '1.0.0' }
     for (let done = 1; done <= this.progressLines; done++)
       onProgress?.({ phase: 'store', done, total: this.progressLines })
     await sleep(this.delayMs, undefined, { signal })
-    const release = this.add(path.split('/').at(-1) ?? '', '1.0.0', files)
+    const release = this.add(name, version, files)
     return { ...release, created: true, warnings: ['no tags'], milliseconds: 12 }
   }
 
@@ -229,7 +302,8 @@ export class MemoryNode implements NodeApi {
     const results: (FetchResult | FetchFailure)[] = []
     for (const ref of refs) {
       try {
-        const { id, name, version, root, files, size } = this.find(ref)
+        const { id, name, version, files, size } = this.find(ref)
+        const { root } = await this.content(id)
         for (let step = 1; step <= 10; step++) {
           onProgress?.({ phase: 'transfer', ref, done: (size * step) / 10, total: size })
           await sleep(this.delayMs / 10, undefined, { signal })
@@ -247,6 +321,7 @@ export class MemoryNode implements NodeApi {
           providers: [{ peer: '12D3KooWOther', bytes: size }],
           milliseconds: 40,
           ...(target === undefined ? {} : { out: target }),
+          ...warningsOf(this.find(ref)),
         })
       } catch (error) {
         if (!(error instanceof CatalogError)) throw error
@@ -316,9 +391,11 @@ export class MemoryNode implements NodeApi {
       verb === 'lose'
         ? { state: 'lost', error: { code: 'execution-lost', message: 'The node went away. Try another.' } }
         : { state: exitCode === 0 ? 'succeeded' : 'failed', exitCode }
+    const { root: resultRoot } = await this.resultContent(run.view.id)
     run.view = {
       ...run.view,
       ...ending,
+      resultRoot,
       ...(verb === 'binary' ? { stdoutBase64: text.toString('base64') } : { stdout: text.toString() }),
       stderr: 'to stderr\n',
     }
@@ -394,3 +471,6 @@ export class MemoryNode implements NodeApi {
     return { keys: 6, waiting: 1, announced: 5, failing: 0, waitingForPeers: false, overdue: 0 }
   }
 }
+
+const warningsOf = ({ name, version, yanked }: ReleaseView) =>
+  yanked === undefined ? {} : { warnings: [`${name}@${version} was yanked by its publisher: ${yanked}`] }

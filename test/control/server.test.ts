@@ -14,7 +14,7 @@ import { ControlClient } from '../../src/control/client.ts'
 import { parseRange } from '../../src/control/range.ts'
 import { createControlServer } from '../../src/control/server.ts'
 import { temporaryDirectory } from '../temporary.ts'
-import { MemoryNode } from './memory-node.ts'
+import { MemoryNode, memoryTokens } from './memory-node.ts'
 
 const exec = promisify(execFile)
 
@@ -34,7 +34,11 @@ beforeEach(async () => {
 })
 afterEach(() => server.stop())
 
-const serve = (options = {}) => createControlServer({ api: node, log: silentLog }, { socketPath, ...options })
+const serve = (options = {}) =>
+  createControlServer(
+    { api: node, tokens: memoryTokens(), log: silentLog },
+    { socketPath, uploadDirectory: join(home, 'uploads'), ...options },
+  )
 
 const packageOf = (files: Record<string, string | Uint8Array>, name = 'word-count') =>
   node.add(name, '1.2.0', new Map(Object.entries(files).map(([path, bytes]) => [path, Buffer.from(bytes)])))
@@ -74,8 +78,8 @@ describe('the control socket', () => {
     const open = temporaryDirectory('catalog-open-')
     chmodSync(open, 0o755)
     const second = createControlServer(
-      { api: node, log: silentLog },
-      { socketPath: join(open, 'control.sock') },
+      { api: node, tokens: memoryTokens(), log: silentLog },
+      { socketPath: join(open, 'control.sock'), uploadDirectory: join(open, 'uploads') },
     )
     await expect(second.start()).rejects.toMatchObject({ code: 'home-not-owned' })
   })
@@ -123,11 +127,16 @@ describe('the control socket', () => {
     expect(Object.keys(json.paths).sort()).toEqual([
       '/v1/announcements',
       '/v1/check',
+      '/v1/deprecate',
       '/v1/drain',
+      '/v1/equivocations',
       '/v1/execute',
       '/v1/executions',
       '/v1/executions/{id}',
+      '/v1/executions/{id}/archive',
       '/v1/executions/{id}/cancel',
+      '/v1/executions/{id}/content',
+      '/v1/executions/{id}/index',
       '/v1/executions/{id}/logs',
       '/v1/executions/{id}/result',
       '/v1/fetch',
@@ -136,17 +145,37 @@ describe('the control socket', () => {
       '/v1/pin',
       '/v1/publish',
       '/v1/releases',
+      '/v1/releases/{id}/archive',
+      '/v1/releases/{id}/content',
       '/v1/releases/{id}/files/{path}',
+      '/v1/releases/{id}/index',
       '/v1/releases/{ref}',
       '/v1/releases/{ref}/replicas',
       '/v1/search',
       '/v1/status',
+      '/v1/tokens',
+      '/v1/tokens/{id}',
+      '/v1/trust',
+      '/v1/trust/can',
+      '/v1/trust/certificates',
+      '/v1/trust/export',
+      '/v1/trust/grants',
+      '/v1/trust/invites',
+      '/v1/trust/notices',
+      '/v1/trust/revocations',
+      '/v1/trust/root',
+      '/v1/yank',
     ])
     const publish = json.paths['/v1/publish'].post
     expect(publish.requestBody.content['application/json'].schema).toMatchObject({
       required: ['path'],
       additionalProperties: false,
     })
+    expect(publish.requestBody.content['application/x-tar'].schema).toEqual({
+      type: 'string',
+      format: 'binary',
+    })
+    expect(publish.description).toContain('publish')
     expect(
       json.paths['/v1/status'].get.responses['200'].content['application/json'].schema.properties,
     ).toHaveProperty('peerId')

@@ -10,6 +10,7 @@ import { afterAll } from 'vitest'
 import { blake3 } from '../../src/base/hash.ts'
 import type { FetchResult } from '../../src/control/api.ts'
 import { ControlClient } from '../../src/control/client.ts'
+import { type Founder, found, type Grants, makeMember } from './membership.ts'
 
 const program = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 const loopback = ['--listen', '/ip4/127.0.0.1/udp/0/quic-v1', '--listen', '/ip4/127.0.0.1/tcp/0']
@@ -137,6 +138,8 @@ export class TestNode {
 /** A temporary directory and the nodes in it, taken away after the file's tests. */
 export class Laboratory {
   readonly #nodes: TestNode[] = []
+  /** By network. */
+  readonly #founders = new Map<string, Promise<Founder>>()
   #root: string | undefined
 
   constructor() {
@@ -151,17 +154,13 @@ export class Laboratory {
     return join(this.#root, name)
   }
 
-  /** An initialised node that is not running. */
-  async node(name: string, network?: string): Promise<TestNode> {
+  /** An initialised node that is not running; the first of a network founds it, those after it are members. */
+  async node(name: string, network = 'catalog', grants: Grants = {}): Promise<TestNode> {
     const home = await this.path(name)
-    const { code, stderr } = await catalog([
-      'init',
-      '--home',
-      home,
-      '--json',
-      ...(network === undefined ? [] : ['--network', network]),
-    ])
-    if (code !== 0) throw new Error(`init failed: ${stderr}`)
+    const founder = this.#founders.get(network)
+    if (founder === undefined) this.#founders.set(network, found(home, network))
+    else await makeMember(home, { network, ...grants, founder: await founder })
+    await this.#founders.get(network)
     const node = new TestNode(home)
     this.#nodes.push(node)
     return node

@@ -13,10 +13,11 @@ import { encodeFrame, FrameReader } from '../../src/network/frames.ts'
 import type { ByteStream } from '../../src/network/host.ts'
 import { createNodeKey } from '../../src/network/identity.ts'
 import { Libp2pHost } from '../../src/network/libp2p-host.ts'
+import { everybody } from '../network/admissions.ts'
 
 const [behaviour, root, honest, victim] = process.argv.slice(2) as [string, string, string, string]
 const host = new Libp2pHost(
-  { privateKey: await createNodeKey(), log: silentLog },
+  { privateKey: await createNodeKey(), admissions: everybody, log: silentLog },
   { network: 'catalog', listen: ['/ip4/127.0.0.1/udp/0/quic-v1'] },
 )
 await host.start()

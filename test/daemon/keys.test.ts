@@ -6,8 +6,6 @@ import { silentLog } from '../../src/base/log.ts'
 import { homePaths } from '../../src/config/home.ts'
 import { readPassphrase } from '../../src/config/passphrase.ts'
 import { openHomeKeys } from '../../src/home-keys.ts'
-import { KeyFile } from '../../src/trust/key-file.ts'
-import { savePublisherKeys } from '../../src/trust/keys.ts'
 import { catalog, Laboratory, TestNode } from './harness.ts'
 
 const laboratory = new Laboratory()
@@ -50,18 +48,6 @@ async function refusal(home: string, ...args: string[]) {
   const { code, stdout, stderr } = await catalog(['daemon', '--home', home, '--json', ...args])
   expect(stdout).toBe('')
   return { exit: code, stderr, error: JSON.parse(stderr).error as { code: string; message: string } }
-}
-
-/** The home as one from before encryption: the same keys in plain files. */
-async function makePlain(home: string): Promise<void> {
-  const { nodeKey, publisherKeys } = await keysOf(home)
-  const secrets = { find: () => Promise.reject(new Error('plain keys need no secret')) }
-  const paths = homePaths(home)
-  for (const path of [join(paths.keys, 'node.key'), join(paths.keys, 'publisher.key'), paths.unlockKey])
-    await rm(path)
-  await writeFile(join(paths.keys, 'node.key'), nodeKey, { mode: 0o600 })
-  const file = new KeyFile({ secrets }, { path: join(paths.keys, 'publisher.key'), holds: 'publisher' })
-  await savePublisherKeys(file, publisherKeys, undefined)
 }
 
 describe('a home with a passphrase', () => {
@@ -112,7 +98,7 @@ describe('a home with a passphrase', () => {
     const change = ['keys', '--passphrase-file', old, '--change-passphrase', next]
     const publisher = join(home, 'keys', 'publisher.key')
     await copyFile(publisher, `${publisher}.old`)
-    expect(await node.json(...change)).toMatchObject({ changed: 2 })
+    expect(await node.json(...change)).toMatchObject({ changed: 5 })
     await copyFile(`${publisher}.old`, publisher)
     expect((await refusal(home, '--passphrase-file', next)).error).toMatchObject({
       code: 'wrong-passphrase',
@@ -134,27 +120,31 @@ describe('a home with a passphrase', () => {
 
 describe('an init that was interrupted', () => {
   it('is completed under the secret of the next, whatever protected what there is', async () => {
-    const node = await laboratory.node('interrupted')
+    const node = await laboratory.node('interrupted', 'interrupted')
     const { nodeKey } = await keysOf(node.home)
     for (const name of ['version', 'keys/publisher.key']) await rm(join(node.home, name))
     await writeFile(`${join(node.home, 'unlock.key')}.0123456789ab.new`, '')
     const guard = await passphraseFile('second', 'correct horse')
     expect(await node.json('init', '--passphrase-file', guard)).toMatchObject({ protection: 'passphrase' })
     const { keys } = await node.json<{ keys: Record<string, string>[] }>('keys')
-    expect(keys.map(({ protection }) => protection)).toEqual(['passphrase', 'passphrase'])
+    expect(keys.map(({ protection }) => protection)).toEqual(Array(5).fill('passphrase'))
     expect((await keysOf(node.home, guard)).nodeKey).toEqual(nodeKey)
   })
 })
 
 describe('a home without one', () => {
   it('is encrypted with an unlock key, which can be taken away and put back', async () => {
-    const node = await laboratory.node('unlocked')
+    const node = await laboratory.node('unlocked', 'unlocked')
     const unlock = join(node.home, 'unlock.key')
     expect(await leaks(node.home, await keysOf(node.home))).toEqual([])
     const { keys } = await node.json<{ keys: Record<string, string>[] }>('keys')
     expect(keys.map(({ holds, protection }) => [holds, protection])).toEqual([
       ['node', 'key-file'],
       ['publisher', 'key-file'],
+      ['node-falcon', 'key-file'],
+      ['authority', 'key-file'],
+      // It can go away alone.
+      ['root', 'none'],
     ])
     const kept = await readFile(unlock)
     await rm(unlock)
@@ -167,24 +157,17 @@ describe('a home without one', () => {
     expect(keys[0]?.['name']).toBe(node.peerId)
   })
 
-  it('from before encryption goes on working, and is encrypted on request', async () => {
-    const node = await laboratory.node('plain')
-    await makePlain(node.home)
+  it('comes under a passphrase on request, while the daemon runs', async () => {
+    const node = await laboratory.node('later', 'later')
     const before = await keysOf(node.home)
-    expect(await leaks(node.home, before)).toEqual(['node.key', 'publisher.key'])
     await node.start()
-    const { keys } = await node.json<{ keys: Record<string, string>[] }>('keys')
-    expect(keys.map(({ protection }) => protection)).toEqual(['none', 'none'])
-    expect(keys.map(({ name }) => name)).toEqual([node.peerId, before.publisherKeys.fingerprint])
-
     // A copy that a crash left behind.
     await copyFile(join(node.home, 'keys/publisher.key'), join(node.home, 'keys/publisher.key.7.1.tmp'))
     // With the daemon running, which holds its keys already.
-    expect(await node.json('keys', '--encrypt')).toMatchObject({ changed: 2 })
+    expect(await node.json('keys', '--encrypt')).toMatchObject({ changed: 0 })
     expect(await leaks(node.home, before)).toEqual([])
-    expect(await keysOf(node.home)).toEqual(before)
     const guard = await passphraseFile('guard', 'correct horse')
-    expect(await node.json('keys', '--encrypt', '--passphrase-file', guard)).toMatchObject({ changed: 2 })
+    expect(await node.json('keys', '--encrypt', '--passphrase-file', guard)).toMatchObject({ changed: 5 })
     expect(await node.json('keys', '--encrypt', '--passphrase-file', guard)).toMatchObject({ changed: 0 })
     expect(await readdir(node.home)).not.toContain('unlock.key')
     expect(await keysOf(node.home, guard)).toEqual(before)

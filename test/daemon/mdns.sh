@@ -1,5 +1,6 @@
 #!/bin/bash
-# Two daemons find each other by multicast DNS on a link of their own. Run inside a new network namespace:
+# Two daemons, whose homes are DIRECTORY/a and DIRECTORY/b, find each other by multicast DNS on a link of their own.
+# Run inside a new network namespace:
 #   unshare -n bash mdns.sh NODE DIRECTORY
 # Prints "met" once each sees the other.
 set -u
@@ -12,7 +13,6 @@ ip route add 224.0.0.0/4 dev link0
 pids=
 trap 'kill -9 $pids 2>/dev/null' EXIT
 for name in a b; do
-  catalog init --home "$dir/$name" >/dev/null || exit 1
   "$node" "$(dirname "$0")/../../src/cli/main.ts" daemon --home "$dir/$name" --mdns --log-level silent --listen /ip4/10.77.0.1/udp/0/quic-v1 >"$dir/$name.ready" &
   pids="$pids $!"
 done

@@ -111,6 +111,7 @@ describe('finding releases', () => {
     if (process.getuid?.() !== 0) skip('needs root to make a network namespace')
     const homes = await laboratory.path('mdns')
     await mkdir(homes, { recursive: true })
+    for (const name of ['a', 'b']) await laboratory.node(`mdns/${name}`)
     const script = join(import.meta.dirname, 'mdns.sh')
     const { stdout } = await run('unshare', ['-n', 'bash', script, process.execPath, homes], {
       timeout: 50_000,

@@ -10,7 +10,7 @@ import { cidOf } from '../../src/base/cid.ts'
 import { accept } from '../../src/flows/accept.ts'
 import { sealStatement } from '../../src/trust/envelope.ts'
 import type { Signer } from '../../src/trust/signer.ts'
-import { catalogueOf, networkName, newSigner, verifier } from './nodes.ts'
+import { catalogueOf, good, networkName, newSigner, refuseNotice, verifier } from './nodes.ts'
 
 let signer: Signer
 let other: Signer
@@ -73,7 +73,15 @@ function setUp() {
   const catalogue = catalogueOf()
   return {
     catalogue,
-    take: (bytes: Uint8Array) => accept({ network: networkName, now: () => now, verifier, catalogue }, bytes),
+    take: (bytes: Uint8Array) =>
+      accept(
+        {
+          ...{ network: networkName, now: () => now, verifier, standing: good, catalogue },
+          acceptNotice: refuseNotice,
+          onRefusedHead: () => undefined,
+        },
+        bytes,
+      ),
   }
 }
 
@@ -91,7 +99,7 @@ describe('accepting a record', () => {
     ['a head of another network', () => head({ network: 'elsewhere' }), 'bad-record'],
     ['signed in the future', () => release({ signedAt: now + 11 * 60_000 }), 'bad-record'],
     ['a head signed in the future', () => head({ signedAt: now + 11 * 60_000 }), 'bad-record'],
-    ['a head that has expired', () => head({ expiresAt: now }), 'stale-record'],
+    ['a head that is to live too long', () => head({ expiresAt: now + 31 * day }), 'bad-record'],
     [
       'whose manifest is of another name',
       () => release({ manifest: manifestOf('that', '1.0.0') }),
@@ -155,7 +163,7 @@ describe('accepting a record', () => {
     await take(second.bytes)
     await expect(take(first.bytes)).rejects.toMatchObject({ code: 'stale-record' })
     const delisting = await seal(head({ sequence: 3, previous: second.id, versions: [] }))
-    await expect(take(delisting)).rejects.toMatchObject({ code: 'bad-record' })
+    await expect(take(delisting)).rejects.toMatchObject({ code: 'head-delisted' })
     await take(
       await seal(
         head({

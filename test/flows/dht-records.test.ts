@@ -1,13 +1,15 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { HeadStatement, ReleaseStatement } from '../../src/assets/release.ts'
+import { CatalogError } from '../../src/base/errors.ts'
 import { recordUnder, selectRecord, validateRecord } from '../../src/flows/dht-records.ts'
 import type { RecordKey } from '../../src/network/router.ts'
 import { type EnvelopeSigner, sealStatement } from '../../src/trust/envelope.ts'
-import { catalogueOf, networkName, newSigner, verifier } from './nodes.ts'
+import { catalogueOf, good, networkName, newSigner, verifier } from './nodes.ts'
 
 const day = 24 * 3600 * 1000
 const root = 'bafyr4ianzvzej3jom3nd7nnoozw5eqxxzbjvr2ab3sypdgxky52it6pigm'
-const proving = { network: networkName, now: Date.now, verifier }
+const takeNotice = async () => Promise.reject(new CatalogError('bad-record', 'no notice'))
+const proving = { network: networkName, now: Date.now, verifier, standing: good }
 let signer: EnvelopeSigner
 let other: EnvelopeSigner
 
@@ -47,7 +49,7 @@ const headKey = (publisher: string, name = 'kept'): RecordKey => ({ kind: 'head'
 
 describe('what the DHT may keep', () => {
   it('is a proved record under its own key', async () => {
-    const deps = { proving, catalogue: catalogueOf() }
+    const deps = { proving, takeNotice, catalogue: catalogueOf() }
     const release = await releaseBy(signer)
     const head = await headBy(signer, 1)
     await validateRecord(deps, { kind: 'release', id: release.id }, release.bytes)
@@ -55,7 +57,7 @@ describe('what the DHT may keep', () => {
   })
 
   it('is nothing under a wrong key, forged, expired, of another network, or oversize', async () => {
-    const deps = { proving, catalogue: catalogueOf() }
+    const deps = { proving, takeNotice, catalogue: catalogueOf() }
     const release = await releaseBy(signer)
     const head = await headBy(signer, 1)
     const forged = Uint8Array.from(head.bytes)
@@ -83,10 +85,10 @@ describe('what the DHT may keep', () => {
     const [first, second] = [await headBy(signer, 1), await headBy(signer, 2)]
     await catalogue.addHead(second)
     const key = headKey(signer.fingerprint)
-    await expect(validateRecord({ proving, catalogue }, key, first.bytes)).rejects.toMatchObject({
+    await expect(validateRecord({ proving, takeNotice, catalogue }, key, first.bytes)).rejects.toMatchObject({
       code: 'stale-record',
     })
-    await validateRecord({ proving, catalogue }, key, second.bytes)
+    await validateRecord({ proving, takeNotice, catalogue }, key, second.bytes)
     expect(selectRecord(key, [first.bytes, second.bytes, first.bytes])).toBe(1)
     expect(await recordUnder({ catalogue }, key)).toEqual(second.bytes)
     expect(await recordUnder({ catalogue }, headKey(other.fingerprint))).toBeUndefined()

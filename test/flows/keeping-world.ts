@@ -210,13 +210,13 @@ export class World {
       publish(
         {
           network: 'world',
-          publisher: 'self',
           now: () => 1,
           store: this.store,
-          seal: async statement => sealed(statement),
+          signsFor: () => ({ publisher: 'self', seal: async statement => sealed(statement) }),
           catalogue: this.catalogue,
           recall: async id => this.#recall(id),
           announce: async () => undefined,
+          askPeers: async () => undefined,
           exclusively: (name, work) => this.#turns.take(name, work),
         },
         path,

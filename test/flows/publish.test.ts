@@ -57,6 +57,8 @@ describe('publishing', () => {
         head: catalogue.head.bind(catalogue),
         release: catalogue.release.bind(catalogue),
         restore: catalogue.restore.bind(catalogue),
+        contradictions: catalogue.contradictions.bind(catalogue),
+        divergent: catalogue.divergent.bind(catalogue),
         addRelease: told('release', catalogue.addRelease.bind(catalogue)),
         addHead: told('head', catalogue.addHead.bind(catalogue)),
       }) as typeof catalogue,
@@ -129,6 +131,8 @@ describe('publishing', () => {
         release: catalogue.release.bind(catalogue),
         restore: catalogue.restore.bind(catalogue),
         addRelease: step === 'addRelease' ? crash : catalogue.addRelease.bind(catalogue),
+        contradictions: catalogue.contradictions.bind(catalogue),
+        divergent: catalogue.divergent.bind(catalogue),
         addHead:
           step === 'addHead' || step === 'after addRelease' ? crash : catalogue.addHead.bind(catalogue),
       }
@@ -152,13 +156,12 @@ describe('publishing', () => {
 
   it('what cannot be signed shows nothing: no release, no head', async () => {
     const alice = single()
-    const deps: PublishDeps = {
-      ...alice.publishing,
-      seal: async statement => {
-        if (statement.type === 'head') throw new CatalogError('too-large', 'no')
-        return alice.publishing.seal(statement)
-      },
+    const seal: typeof alice.publishing.seal = async statement => {
+      if (statement.type === 'head') throw new CatalogError('too-large', 'no')
+      return alice.publishing.seal(statement)
     }
+    const { publisher } = alice.publishing
+    const deps: PublishDeps = { ...alice.publishing, signsFor: () => ({ publisher, seal }) }
     expect(await codeOf(publish(deps, await packageOf('unsigned', '1.0.0')))).toBe('too-large')
     expect(await visible(alice)).toEqual({ releases: 0, roots: 0, heads: 0 })
   })

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { HeadStatement, Statement } from '../../src/assets/release.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { MemoryKeyValue } from '../../src/base/memory-key-value.ts'
-import { headLifetimeMs } from '../../src/flows/publish.ts'
+import { headLifetimeMs } from '../../src/flows/next-head.ts'
 import { renewHeads } from '../../src/flows/renew.ts'
 import { Catalogue } from '../../src/registry/catalogue.ts'
 import { sealStatement } from '../../src/trust/envelope.ts'
@@ -43,9 +43,9 @@ describe('renewing heads', () => {
     const announced: string[] = []
     let now = 14 * day
     const deps = {
-      publisher: signer.fingerprint,
-      now: () => now,
-      seal,
+      ...{ network: 'catalog', publisher: signer.fingerprint, now: () => now, seal },
+      signs: () => 'head' as const,
+      askPeers: async () => undefined,
       catalogue,
       announceHead: async (_publisher: string, name: string) => void announced.push(name),
       exclusively: <T>(_name: string, work: () => Promise<T>) => work(),

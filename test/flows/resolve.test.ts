@@ -2,8 +2,9 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import type { HeadStatement } from '../../src/assets/release.ts'
 import { CatalogError } from '../../src/base/errors.ts'
 import { syncProtocol } from '../../src/distribution/sync.ts'
+import { nameTopic } from '../../src/flows/name-topic.ts'
 import { remove } from '../../src/flows/remove.ts'
-import { nameTopic, type Release, resolve } from '../../src/flows/resolve.ts'
+import { type Release, resolve } from '../../src/flows/resolve.ts'
 import { MemoryNetwork } from '../../src/network/memory-host.ts'
 import { MemoryRouting } from '../../src/network/memory-router.ts'
 import type { Signer } from '../../src/trust/signer.ts'
@@ -109,6 +110,10 @@ describe('resolving', () => {
     expect(await codeOf(carol.resolve('tool'))).toBe('not-found')
     const { id, bytes } = byVersion.get('1.0.0') as Release
     await bob.router.putRecord({ kind: 'release', id }, bytes)
+    expect(await codeOf(carol.resolve(id))).toBe('not-listed')
+    const head = await alice.catalogue.head(signers.alice.fingerprint, 'tool')
+    const key = { kind: 'head', publisher: signers.alice.fingerprint, name: 'tool' } as const
+    await bob.router.putRecord(key, head?.bytes as Uint8Array)
     expect((await carol.resolve(id)).id).toBe(id)
     await alice.router.provide(nameTopic('tool'))
     expect((await carol.resolve('tool')).id).toBe(byVersion.get('2.0.0')?.id)

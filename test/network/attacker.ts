@@ -1,6 +1,7 @@
-// A hostile member of the network: plain libp2p and kad-dht without any of our rules, for tests.
+// A hostile member of the network: plain libp2p and kad-dht without any of our rules, for tests. Or a hostile stranger,
+// that does not take part in the membership protocol.
 import { identify } from '@libp2p/identify'
-import type { Libp2p, Stream } from '@libp2p/interface'
+import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { Record as KadRecord, kadDHT, MessageType, passthroughMapper } from '@libp2p/kad-dht'
 import { noise } from '@libp2p/noise'
 import { peerIdFromString } from '@libp2p/peer-id'
@@ -9,6 +10,8 @@ import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import { Libp2pByteStream } from '../../src/network/byte-stream.ts'
+import { answer, present } from '../../src/network/libp2p/gate/member-protocol.ts'
 
 interface RawDht {
   network: {
@@ -25,6 +28,8 @@ interface RawDht {
   }
 }
 
+const memberProtocol = '/catalog/main/member/2'
+
 export class Attacker {
   readonly node: Libp2p
   readonly #dht: RawDht
@@ -34,7 +39,8 @@ export class Attacker {
     this.#dht = dht
   }
 
-  static async start(): Promise<Attacker> {
+  /** `credential`: what it shows; a stranger shows none, and answers nobody. */
+  static async start(credential: Uint8Array | 'stranger' = new Uint8Array([1])): Promise<Attacker> {
     const lax = { 'catalog-head': async () => undefined, 'catalog-release': async () => undefined }
     const node = await createLibp2p({
       addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
@@ -54,7 +60,7 @@ export class Attacker {
         }),
       },
     })
-    await node.handle('/catalog/main/member/1', stream => void stream.close())
+    if (credential !== 'stranger') await takePart(node, credential)
     return new Attacker(node, node.services['dht'] as unknown as RawDht)
   }
 
@@ -134,4 +140,23 @@ export class Attacker {
   async stop(): Promise<void> {
     await this.node.stop()
   }
+}
+
+async function takePart(node: Libp2p, credential: Uint8Array): Promise<void> {
+  const side = { credential: () => credential, admit: async () => undefined, refused: () => undefined }
+  const signal = AbortSignal.timeout(60_000)
+  const wrap = (stream: Stream, connection: Connection) =>
+    new Libp2pByteStream(stream, connection.remotePeer.toString())
+  await node.handle(memberProtocol, async (stream, connection) => {
+    const wrapped = wrap(stream, connection)
+    await answer(wrapped, side, { signal }).catch(() => undefined)
+    await wrapped.close()
+  })
+  node.addEventListener('connection:open', ({ detail: connection }) => {
+    if (connection.direction === 'inbound') return
+    connection
+      .newStream(memberProtocol)
+      .then(stream => present(wrap(stream, connection), side, { signal }))
+      .catch(() => undefined)
+  })
 }

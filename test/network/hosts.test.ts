@@ -1,4 +1,5 @@
 // Both hosts pass the one suite: libp2p over real loopback QUIC and TCP, and the memory twin.
+import { silentLog } from '../../src/base/log.ts'
 import { MemoryNetwork } from '../../src/network/memory-host.ts'
 import { hostConformance } from '../conformance/host.ts'
 import { quicOnly, startHost, tcpOnly } from './swarm.ts'
@@ -7,13 +8,17 @@ for (const [name, options] of [
   ['Libp2pHost over QUIC', quicOnly],
   ['Libp2pHost over TCP', tcpOnly],
 ] as const)
-  hostConformance(name, async () => {
-    const [a, b] = await Promise.all([startHost(options), startHost(options)])
+  hostConformance(name, async admissions => {
+    const [a, b] = await Promise.all([
+      startHost(options, silentLog, admissions.a),
+      startHost(options, silentLog, admissions.b),
+    ])
     return { a, b, stop: async () => void (await Promise.all([a.stop(), b.stop()])) }
   })
 
-hostConformance('MemoryHost', async () => {
+hostConformance('MemoryHost', async admissions => {
   const network = new MemoryNetwork()
-  const [a, b] = [network.createHost(), network.createHost()]
+  const a = network.createHost(undefined, silentLog, admissions.a)
+  const b = network.createHost(undefined, silentLog, admissions.b)
   return { a, b, stop: async () => void (await Promise.all([a.stop(), b.stop()])) }
 })

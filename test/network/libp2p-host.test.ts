@@ -19,6 +19,7 @@ import { Libp2pHost } from '../../src/network/libp2p-host.ts'
 import { KeyFile } from '../../src/trust/key-file.ts'
 import { readAll, until } from '../conformance/host.ts'
 import { headKey, record, select, validate } from '../conformance/router.ts'
+import { everybody } from './admissions.ts'
 import { Attacker } from './attacker.ts'
 import { connect, quicOnly, startHost, startKadNode, stopAll, tcpOnly } from './swarm.ts'
 
@@ -74,10 +75,10 @@ describe('the node key', () => {
 
 describe('Libp2pHost', () => {
   test('is the same peer after a restart, and still holds what others placed in its DHT', async () => {
-    const privateKey = await createNodeKey()
+    const deps = { privateKey: await createNodeKey(), admissions: everybody }
     const datastoreDirectory = join(directory, 'dht')
     const run = async () => {
-      const host = new Libp2pHost({ privateKey, datastoreDirectory, log: silentLog }, quicOnly)
+      const host = new Libp2pHost({ ...deps, datastoreDirectory, log: silentLog }, quicOnly)
       const router = new KadRouter({ host, validate, select, log: silentLog })
       await host.start()
       await router.start()
@@ -144,8 +145,11 @@ describe('Libp2pHost', () => {
     const b = await started({ ...quicOnly, network: 'theirs' })
     const changes: string[] = []
     a.onPeer((_peer, change) => changes.push(change))
-    await a.dial(b.addresses()[0] as string)
-    await until(() => a.connections().length === 0 && b.connections().length === 0)
+    await expect(a.dial(b.addresses()[0] as string)).rejects.toMatchObject({
+      code: 'not-a-member',
+      data: { peer: b.peer, by: 'this-node' },
+    })
+    expect([...a.connections(), ...b.connections()]).toEqual([])
     expect(changes).toEqual([])
     expect(warnings).toContain('peer is not of this network; disconnecting')
   })

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
+import { silentLog } from '../../src/base/log.ts'
 import { type Host, maxBufferedBytes } from '../../src/network/host.ts'
 import { type BandwidthLimits, LimitedHost } from '../../src/network/limited-host.ts'
 import { type MemoryHost, MemoryNetwork } from '../../src/network/memory-host.ts'
@@ -18,9 +19,9 @@ const fast = {
   perPeerDown: 200 * mebibyte,
 }
 
-hostConformance('LimitedHost over MemoryHost', async () => {
+hostConformance('LimitedHost over MemoryHost', async admissions => {
   const network = new MemoryNetwork()
-  const inner = [network.createHost(), network.createHost()] as const
+  const inner = [admissions.a, admissions.b].map(each => network.createHost(undefined, silentLog, each))
   const [a, b] = inner.map(host => new LimitedHost({ host }, { ...fast, bulkProtocols })) as [
     LimitedHost,
     LimitedHost,
@@ -28,8 +29,10 @@ hostConformance('LimitedHost over MemoryHost', async () => {
   return { a, b, stop: async () => void (await Promise.all([a, b, ...inner].map(host => host.stop()))) }
 })
 
-hostConformance('LimitedHost over QUIC', async () => {
-  const inner = await Promise.all([startHost(quicOnly), startHost(quicOnly)])
+hostConformance('LimitedHost over QUIC', async admissions => {
+  const inner = await Promise.all(
+    [admissions.a, admissions.b].map(each => startHost(quicOnly, silentLog, each)),
+  )
   const [a, b] = inner.map(host => new LimitedHost({ host }, { ...fast, bulkProtocols })) as [
     LimitedHost,
     LimitedHost,

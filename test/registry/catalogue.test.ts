@@ -214,14 +214,15 @@ describe('heads in the catalogue', () => {
     await catalogue.addHead(heads[0] as (typeof heads)[0])
     await catalogue.addHead(heads[1] as (typeof heads)[0])
     await expect(catalogue.addHead(fork)).rejects.toMatchObject({
-      code: 'bad-record',
-      data: { equivocation: true, kept: heads[1]?.id, refused: fork.id },
+      code: 'equivocation',
+      data: { kept: heads[1]?.id, refused: fork.id },
     })
     await reopen()
     expect((await catalogue.head(alice, 'word-count'))?.id).toBe(heads[1]?.id)
-    const proof = await catalogue.equivocation(alice, 'word-count')
-    expect(proof && [cidOf(proof.kept), cidOf(proof.refused)]).toEqual([heads[1]?.id, fork.id])
-    expect(await catalogue.equivocation(bob, 'word-count')).toBeUndefined()
+    const [proof, ...others] = await catalogue.contradictions(alice, 'word-count')
+    expect(proof?.heads.map(({ id }) => id)).toEqual([heads[1]?.id, fork.id].sort())
+    expect(others).toEqual([])
+    expect(await catalogue.contradictions(bob, 'word-count')).toEqual([])
   })
 
   it('follow from the one before, keep what it listed, and keep it the same', async () => {
@@ -230,15 +231,14 @@ describe('heads in the catalogue', () => {
     await catalogue.addHead(first)
     const stranger = cidOf(Buffer.from('stranger'))
     const wrong = [
-      [{ previous: stranger }, { fork: true }],
-      [{ versions: second.statement.versions.slice(1) }, { delisted: '1.0.0' }],
-      [{ versions: [{ version: '1.0.0', id: stranger }] }, { replaced: '1.0.0' }],
-      [{ sequence: 9, versions: [] }, { delisted: '1.0.0' }],
+      [{ previous: stranger }, 'head-fork'],
+      [{ versions: second.statement.versions.slice(1) }, 'head-delisted'],
+      [{ versions: [{ version: '1.0.0', id: stranger }] }, 'head-replaced'],
+      [{ sequence: 9, versions: [] }, 'head-delisted'],
     ] as const
-    for (const [changes, data] of wrong)
+    for (const [changes, code] of wrong)
       await expect(catalogue.addHead(head({ ...second.statement, ...changes }))).rejects.toMatchObject({
-        code: 'bad-record',
-        data,
+        code,
       })
     expect((await catalogue.head(alice, 'word-count'))?.id).toBe(first.id)
     // The next honest one is taken all the same.

@@ -4,8 +4,10 @@ import {
   type Envelope,
   encodeEnvelope,
   encodeStatement,
+  type FreshnessStatement,
   type HeadStatement,
   type ReleaseStatement,
+  type Statement,
 } from '../../src/assets/release.ts'
 import type { Verified } from '../../src/assets/stage.ts'
 import { type CidText, cidOf } from '../../src/base/cid.ts'
@@ -75,21 +77,35 @@ export function headChain(length: number, publisher = alice, name = 'word-count'
   return { releases, heads }
 }
 
-export function head(fields: Partial<HeadStatement> = {}): Verified<Envelope<HeadStatement>> {
-  return placeholder<HeadStatement>({
-    type: 'head',
-    network: 'test',
-    publisher: alice,
-    name: 'word-count',
-    sequence: 1,
-    versions: [],
-    signedAt: 1_790_000_000_000,
-    expiresAt: 1_800_000_000_000,
-    ...fields,
-  })
+/** `key` is which of its publisher's machines signed it. */
+export function head(fields: Partial<HeadStatement> = {}, key = 0): Verified<Envelope<HeadStatement>> {
+  return placeholder<HeadStatement>(
+    {
+      type: 'head',
+      network: 'test',
+      publisher: alice,
+      name: 'word-count',
+      sequence: 1,
+      versions: [],
+      signedAt: 1_790_000_000_000,
+      expiresAt: 1_800_000_000_000,
+      ...fields,
+    },
+    key,
+  )
 }
 
-function placeholder<S extends ReleaseStatement | HeadStatement>(statement: S): Verified<Envelope<S>> {
-  const signature = { algorithm: 'ed25519', key: new Uint8Array(32), signature: new Uint8Array(64) }
+/** Says until when a head is still the newest. */
+export const freshness = (
+  { id, statement }: Envelope<HeadStatement>,
+  expiresAt: number,
+): Verified<Envelope<FreshnessStatement>> =>
+  placeholder<FreshnessStatement>({
+    ...{ type: 'freshness', network: 'test', publisher: statement.publisher, name: statement.name },
+    ...{ head: id, sequence: statement.sequence, signedAt: 1_790_000_000_000, expiresAt },
+  })
+
+function placeholder<S extends Statement>(statement: S, key = 0): Verified<Envelope<S>> {
+  const signature = { algorithm: 'ed25519', key: new Uint8Array(32).fill(key), signature: new Uint8Array(64) }
   return encodeEnvelope(statement, encodeStatement(statement), [signature]) as Verified<Envelope<S>>
 }

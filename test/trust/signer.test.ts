@@ -160,7 +160,7 @@ describe('the verifier', () => {
   }
 
   it('accepts honest envelopes and refuses forged ones, alone and among many', async () => {
-    const verifier = new Verifier()
+    const verifier = new Verifier({ proveStatement: async () => undefined })
     expect(await verifier.verify(envelopes[0] as Envelope)).toBe(envelopes[0])
     await expect(verifier.verify(forged())).rejects.toMatchObject({ code: 'bad-signature' })
     const outcomes = await Promise.allSettled([...envelopes, forged()].map(item => verifier.verify(item)))
@@ -169,7 +169,7 @@ describe('the verifier', () => {
   })
 
   it('does not take a forgery for what it proved before', async () => {
-    const verifier = new Verifier()
+    const verifier = new Verifier({ proveStatement: async () => undefined })
     for (const envelope of envelopes) await verifier.verify(envelope)
     const [first] = envelopes as [Envelope]
     const broken = Buffer.from(first.bytes)
@@ -179,7 +179,7 @@ describe('the verifier', () => {
   })
 
   it('refuses more than it may hold', async () => {
-    const verifier = new Verifier({}, { maxUnderWay: 2 })
+    const verifier = new Verifier({ proveStatement: async () => undefined }, { maxUnderWay: 2 })
     const outcomes = await Promise.allSettled(envelopes.slice(0, 3).map(item => verifier.verify(item)))
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected'])
     await verifier.stop()
@@ -187,7 +187,7 @@ describe('the verifier', () => {
 
   it('leaves the event loop free while it seals and verifies many', async () => {
     const signer = new Signer({ keys })
-    const verifier = new Verifier()
+    const verifier = new Verifier({ proveStatement: async () => undefined })
     // Warm up: starting threads and compiling is not what is measured.
     await Promise.all([
       signer.sign(Buffer.from('warm')),

@@ -4,14 +4,21 @@ import { isUtf8 } from 'node:buffer'
 import { once } from 'node:events'
 import { CatalogError } from '../../base/errors.ts'
 import type { Run } from '../command.ts'
+import { showWarnings } from '../warnings.ts'
 
 const maxJsonBytes = 16 * 1024 * 1024
 
-export const run: Run = async ({ client, signal, operands, json, print }) => {
+export const run: Run = async ({ client, signal, operands, options, json, print }) => {
   const [ref, path] = operands as [string, string]
   const chunks: Uint8Array[] = []
   let size = 0
-  for await (const chunk of client.file(ref, path, { signal })) {
+  let warnings: readonly string[] = []
+  const onWarnings = (told: readonly string[]) => {
+    warnings = told
+    if (!json) showWarnings(told)
+  }
+  const allowStale = options['allowStale'] === true
+  for await (const chunk of client.file(ref, path, { signal, allowStale, onWarnings })) {
     if (json) {
       chunks.push(chunk)
       size += chunk.byteLength
@@ -26,6 +33,7 @@ export const run: Run = async ({ client, signal, operands, json, print }) => {
   if (!json) return 0
   const bytes = Buffer.concat(chunks)
   const content = isUtf8(bytes) ? { content: bytes.toString() } : { contentBase64: bytes.toString('base64') }
-  print({ path, bytes: bytes.byteLength, ...content }, () => '')
+  const warned = warnings.length === 0 ? {} : { warnings }
+  print({ path, bytes: bytes.byteLength, ...content, ...warned }, () => '')
   return 0
 }

@@ -23,6 +23,8 @@ const flagsOf = ({ flags }: CommandOption): string[] =>
   flags.split(/[ ,]+/).filter(word => word.startsWith('-'))
 const takesValue = ({ flags }: CommandOption): boolean => flags.endsWith('>')
 const optionsOf = (command: Command): CommandOption[] => [...command.options, ...globalOptions]
+/** The global options that take a value, which may stand before the command. */
+const valued = globalOptions.filter(takesValue).flatMap(flagsOf)
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
 
 function bash(): string {
@@ -46,15 +48,15 @@ _catalog() {
   for ((i = 1; i < COMP_CWORD; i++)); do
     case "\${COMP_WORDS[i]}" in
       --) return ;;
-      --home) ((i++)) ;;
+      ${valued.join('|')}) ((i++)) ;;
       -*) ;;
       *) command=\${COMP_WORDS[i]}; break ;;
     esac
   done
   case "$command" in
   '')
-    case "$previous" in --home) compopt -o filenames; COMPREPLY=($(compgen -d -- "$word")); return ;; esac
-    COMPREPLY=($(compgen -W ${quote(`${names.join(' ')} help --home --json --help`)} -- "$word")) ;;
+    case "$previous" in ${valued.join('|')}) compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;; esac
+    COMPREPLY=($(compgen -W ${quote(`${names.join(' ')} help ${globalOptions.flatMap(flagsOf).join(' ')} --help`)} -- "$word")) ;;
   help) COMPREPLY=($(compgen -W ${quote(topics.join(' '))} -- "$word")) ;;
 ${cases.join('\n')}
   esac
@@ -71,13 +73,7 @@ function bashWords(complete: CommandOption['complete']): string {
 
 function zsh(): string {
   const cases = commands.map(command => {
-    const options = optionsOf(command).map(option => {
-      const repeat = option.repeat === true ? '*' : ''
-      const value = takesValue(option) ? `:value:${zshValue(option.complete)}` : ''
-      return flagsOf(option)
-        .map(flag => quote(`${repeat}${flag}[${zshText(option.summary)}]${value}`))
-        .join(' ')
-    })
+    const options = optionsOf(command).map(zshOption)
     const operands =
       command.operands.length === 0 ? '' : ` ${quote(`*:operand:${zshValue(command.completeOperands)}`)}`
     return `    ${command.name}) _arguments ${options.join(' ')} '--help[show help]'${operands} ;;`
@@ -92,7 +88,7 @@ ${described.join('\n')}
     'help:help on a command, or on exit-codes'
   )
   local context state line
-  _arguments -C '--home[the home of the node]:directory:_files -/' '--json[print JSON]' '--help[show help]' '1:command:->command' '*::argument:->argument'
+  _arguments -C ${globalOptions.map(zshOption).join(' ')} '--help[show help]' '1:command:->command' '*::argument:->argument'
   case $state in
   command) _describe command commands ;;
   argument)
@@ -104,6 +100,14 @@ ${cases.join('\n')}
 }
 if [ "$funcstack[1]" = _catalog ]; then _catalog "$@"; else compdef _catalog catalog; fi
 `
+}
+
+function zshOption(option: CommandOption): string {
+  const repeat = option.repeat === true ? '*' : ''
+  const value = takesValue(option) ? `:value:${zshValue(option.complete)}` : ''
+  return flagsOf(option)
+    .map(flag => quote(`${repeat}${flag}[${zshText(option.summary)}]${value}`))
+    .join(' ')
 }
 
 const zshText = (text: string): string => text.replace(/[[\]:\\]/g, '\\$&')

@@ -5,6 +5,7 @@ import { CatalogError, type ErrorCode, errorTable, isAbort } from '../../base/er
 import type { ExecuteRequest, ExecutionEvent, ExecutionView } from '../../control/api.ts'
 import type { Run } from '../command.ts'
 import { formatError } from '../error-text.ts'
+import { showWarnings } from '../warnings.ts'
 
 /** What `execute` itself ends with, when there is no exit code of a payload. */
 const ownFailure = 125
@@ -28,6 +29,7 @@ export const run: Run = async ({ client, signal, operands, options, json, print 
 }
 
 function passOutput(event: ExecutionEvent): void {
+  if ('state' in event) showWarnings(event.warnings)
   if ('stream' in event) process[event.stream].write(Buffer.from(event.base64, 'base64'))
 }
 
@@ -85,6 +87,7 @@ async function requestOf(
     timeoutSeconds: options['timeout'] as number | undefined,
     nodes: options['nodes'] as number | undefined,
     publisher: options['publisher'] as string | undefined,
+    allowStale: options['allowStale'] === true ? true : undefined,
     inputBase64: input === undefined ? undefined : (await readInput(input, signal)).toString('base64'),
   }
   const given = Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined))

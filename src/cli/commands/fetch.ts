@@ -1,16 +1,24 @@
 // `catalog fetch`: one result for each REF; the exit code is the first failure's.
 import { resolve } from 'node:path'
-import { CatalogError, type ErrorCode, errorTable } from '../../base/errors.ts'
+import { CatalogError, type ErrorCode, errorTable, toCatalogError } from '../../base/errors.ts'
 import type { FetchFailure, FetchRequest, FetchResult } from '../../control/api.ts'
-import type { Run } from '../command.ts'
-import { showProgress } from '../progress.ts'
+import type { Invocation, Run } from '../command.ts'
+import { type ProgressView, showProgress } from '../progress.ts'
 import { formatBytes, formatDuration, formatRate, harmless, plural } from '../text.ts'
+import { showWarnings } from '../warnings.ts'
 
 type Result = FetchResult | FetchFailure
 
-export const run: Run = async ({ client, signal, operands, options, json, print }) => {
-  const { onProgress, stop } = showProgress({ json })
-  const results = await client.fetch(requestOf(operands, options), { signal, onProgress }).finally(stop)
+export const run: Run = async invocation => {
+  const { client, streams, signal, operands, options, json, print } = invocation
+  const progress = showProgress({ json })
+  const { onProgress } = progress
+  const request = requestOf(operands, options)
+  const fetching = streams
+    ? fetchHere(invocation, request, progress)
+    : client.fetch(request, { signal, onProgress })
+  const results = await fetching.finally(progress.stop)
+  if (!json) for (const result of results) if (!('error' in result)) showWarnings(result.warnings)
   const failures = results.map(failureOf).filter(error => error !== undefined)
   const [only] = results
   if (results.length === 1 && only !== undefined) {
@@ -24,6 +32,35 @@ export const run: Run = async ({ client, signal, operands, options, json, print 
   return failures[0] === undefined ? 0 : errorTable[failures[0].code].exit
 }
 
+/** The daemon fetches, and the files are written here; one failure does not end the others. */
+async function fetchHere(
+  { client, signal }: Invocation,
+  { out, outParent, ...request }: FetchRequest,
+  { onProgress }: ProgressView,
+): Promise<Result[]> {
+  const { writeFetched } = await import('../streams.ts')
+  const place = {
+    ...(out === undefined ? {} : { out }),
+    ...(outParent === undefined ? {} : { outParent }),
+    several: request.refs.length > 1,
+  }
+  const results: Result[] = []
+  for (const result of await client.fetch(request, { signal, onProgress })) {
+    const force = request.force === true
+    const writing =
+      'error' in result
+        ? Promise.resolve(result)
+        : writeFetched(client, result, place, { signal, onProgress, force })
+    results.push(
+      await writing.catch(error => {
+        signal.throwIfAborted()
+        return { ref: result.ref, error: toCatalogError(error).toJSON() }
+      }),
+    )
+  }
+  return results
+}
+
 function requestOf(refs: readonly string[], options: Readonly<Record<string, unknown>>): FetchRequest {
   const out = options['out']
   const place =
@@ -33,6 +70,7 @@ function requestOf(refs: readonly string[], options: Readonly<Record<string, unk
     refs,
     ...place,
     ...(options['force'] === true ? { force: true } : {}),
+    ...(options['allowStale'] === true ? { allowStale: true } : {}),
     ...(publisher === undefined ? {} : { publisher }),
   }
 }

@@ -1,26 +1,101 @@
-// `catalog init`: keys and config; carried by the row above.
-import type { Run } from '../command.ts'
+// `catalog init`: the home of a node, as the founder of a network or a member of one; carried by the row above.
+import { CatalogError } from '../../base/errors.ts'
+import type { HomeChoices, Invocation, MadeHome, Run } from '../command.ts'
 import { formatFacts } from '../facts.ts'
 
-export const run: Run = async ({ carriers, home, options, print }) => {
-  const network = options['network'] as string | undefined
-  const passphraseFile = options['passphraseFile'] as string | undefined
-  const made = await carriers.init({
-    home,
+/** Each is a way of its own to become a member. */
+const ways = ['join', 'request', 'membership'] as const
+
+export const run: Run = async invocation => {
+  const { options, print } = invocation
+  const given = ways.filter(way => options[way] !== undefined)
+  if (given.length > 1)
+    throw new CatalogError('invalid-request', `Take one of ${given.map(way => `--${way}`).join(' and ')}.`)
+  const founding = ['network', 'rootKeys', 'rootThreshold'].find(name => options[name] !== undefined)
+  if (given[0] !== undefined && founding !== undefined)
+    throw new CatalogError(
+      'invalid-request',
+      `--${given[0]} takes this node into a network that exists: what founds a new one (--network, --root-keys, --root-threshold) has no place beside it.`,
+    )
+  if (given[0] === 'request') return writeRequest(invocation)
+  const made = await make(invocation, given[0])
+  print(made, () => describe(made, given[0] === undefined, choices(invocation)))
+  return 0
+}
+
+function make(invocation: Invocation, way: 'join' | 'membership' | undefined): Promise<MadeHome> {
+  const { carriers, options, signal } = invocation
+  const home = choices(invocation)
+  const { join, membership, root, network, rootKeys, rootThreshold } = options as Record<
+    string,
+    string | undefined
+  >
+  if (way === 'join') return carriers.join({ ...home, ...label(options), invite: join as string, signal })
+  if (way === 'membership')
+    return carriers.complete({
+      ...home,
+      membership: membership as string,
+      ...(root === undefined ? {} : { root }),
+    })
+  return carriers.init({
+    ...home,
     ...(network === undefined ? {} : { network }),
-    ...(passphraseFile === undefined ? {} : { passphraseFile }),
+    ...(rootKeys === undefined ? {} : { rootKeys: Number(rootKeys) }),
+    ...(rootThreshold === undefined ? {} : { rootThreshold: Number(rootThreshold) }),
   })
-  const unlock = passphraseFile === undefined ? '' : ` --passphrase-file ${passphraseFile}`
+}
+
+async function writeRequest(invocation: Invocation): Promise<number> {
+  const { carriers, options, print } = invocation
+  const request = options['request'] as string
+  const made = await carriers.request({ ...choices(invocation), ...label(options), request })
   print(made, () =>
     [
       formatFacts([
         ['Home', made.home],
         ['Peer id', made.peerId],
-        ['Publisher', made.publisher],
-        ['Unlock key', made.unlockKey],
+        ['Request', made.request],
       ]),
-      `\nStart the node with: catalog daemon --home ${made.home}${unlock}`,
+      '\nTake the request to a node that is an authority; it is not secret. There:',
+      '  catalog trust issue REQUEST --out MEMBERSHIP',
+      `Then here: catalog init --home ${made.home} --membership MEMBERSHIP`,
     ].join('\n'),
   )
   return 0
+}
+
+function choices({ home, options }: Invocation): HomeChoices {
+  const { passphraseFile, certificate } = options as Record<string, string | undefined>
+  return {
+    home,
+    ...(passphraseFile === undefined ? {} : { passphraseFile }),
+    ...(certificate === undefined ? {} : { certificate }),
+  }
+}
+
+const label = (options: Invocation['options']): { label?: string } =>
+  options['label'] === undefined ? {} : { label: options['label'] as string }
+
+function describe(made: MadeHome, founded: boolean, { passphraseFile }: HomeChoices): string {
+  const unlock = passphraseFile === undefined ? '' : ` --passphrase-file ${passphraseFile}`
+  const facts = formatFacts([
+    ['Home', made.home],
+    ['Network', `${made.network}${founded ? ' (new)' : ''}`],
+    ['Root', made.root],
+    ['Peer id', made.peerId],
+    ['Publisher', made.publisher],
+    ['Unlock key', made.unlockKey],
+    ['Root keys', made.rootKeys],
+  ])
+  const next = founded
+    ? [
+        'The root keys decide over the network: keep them somewhere else than here.',
+        `Start the node with: catalog daemon --home ${made.home}${unlock}`,
+        'Another node joins with the line that `catalog trust invite` prints.',
+      ]
+    : [
+        'This node is a member. Its publisher holds no package names yet: an authority grants them.',
+        `Start the node with: catalog daemon --home ${made.home}${unlock}`,
+      ]
+  return `${facts}\n\n${next.join('\n')}`
 }

@@ -30,5 +30,18 @@ export const releaseRow = (release: ReleaseView): string[] => [
   formatBytes(release.size),
   String(release.files),
   release.pinned ? `${release.held}, pinned` : release.held,
-  release.description,
+  `${marksOf(release)}${release.description}`,
 ]
+
+/** What speaks against taking it, before what it is. */
+function marksOf({ yanked, revoked, deprecated, stale, unlisted, heldBack }: ReleaseView): string {
+  const marks = [
+    ...(revoked === undefined ? [] : ['revoked']),
+    ...(yanked === undefined ? [] : ['yanked']),
+    ...(heldBack === undefined ? [] : ['held back']),
+    ...(unlisted === undefined ? [] : ['not listed']),
+    ...(deprecated === undefined ? [] : ['deprecated']),
+    ...(stale === undefined ? [] : ['stale']),
+  ]
+  return marks.length === 0 ? '' : `[${marks.join(', ')}] `
+}

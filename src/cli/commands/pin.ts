@@ -29,7 +29,8 @@ async function pin({ client, signal, options, json, print }: Invocation, ref: st
   const remove = options['remove'] === true
   const publisher = options['publisher'] as string | undefined
   const { onProgress, stop } = showProgress({ json })
-  const request = { ref, remove, ...(publisher === undefined ? {} : { publisher }) }
+  const allowStale = options['allowStale'] === true ? { allowStale: true } : {}
+  const request = { ref, remove, ...(publisher === undefined ? {} : { publisher }), ...allowStale }
   const result = await client.pin(request, { signal, onProgress }).finally(stop)
   print(result, () =>
     result.pinned

@@ -1,15 +1,20 @@
-// `catalog publish`: hands the package's path to the daemon.
+// `catalog publish`: hands the package's path to the daemon, or the package itself.
 import { resolve } from 'node:path'
 import type { Run } from '../command.ts'
 import { formatFacts } from '../facts.ts'
 import { showProgress } from '../progress.ts'
 import { formatBytes, formatDuration, harmlessLine, plural } from '../text.ts'
 
-export const run: Run = async ({ client, signal, operands, options, json, print }) => {
+export const run: Run = async ({ client, streams, signal, operands, options, json, print }) => {
   const { onProgress, stop } = showProgress({ json })
-  const result = await client
-    .publish({ path: resolve(operands[0] ?? '.'), ...replicasOf(options) }, { signal, onProgress })
-    .finally(stop)
+  const path = resolve(operands[0] ?? '.')
+  const publishing = streams
+    ? (await import('../streams.ts')).publishPackage(client, path, replicasOf(options), {
+        signal,
+        onProgress,
+      })
+    : client.publish({ path, ...replicasOf(options) }, { signal, onProgress })
+  const result = await publishing.finally(stop)
   if (!json)
     for (const warning of result.warnings) process.stderr.write(`warning: ${harmlessLine(warning)}\n`)
   print(result, () => {

@@ -9,7 +9,11 @@ import type {
 } from '../../control/api.ts'
 import type { Run } from '../command.ts'
 import { formatFacts } from '../facts.ts'
+import { refusalText } from '../refusal-text.ts'
 import { formatBytes, formatDuration, plural } from '../text.ts'
+
+/** The rest is in the JSON. */
+const shownRefusals = 4
 
 export const run: Run = async ({ client, signal, print }) => {
   const status = await client.status({ signal })
@@ -70,6 +74,7 @@ function describe(status: Status): string {
     ['Home', status.home],
     ['Running for', `${formatDuration(status.uptimeSeconds * 1000)}, version ${status.version}`],
     ['Peers', String(status.peers)],
+    ['', status.refusals.slice(0, shownRefusals).map(refusalText)],
     ['Releases', `${releases.known} known, ${releases.held} held here (${formatBytes(releases.bytes)})`],
     ['Storage', storage(status.storage)],
     ['Free space', formatBytes(status.freeBytes)],

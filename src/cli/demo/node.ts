@@ -20,27 +20,19 @@ const stopWithinMs = 6_000
 export async function startNode({
   name,
   home,
-  bootstrap,
+  invite,
 }: {
   readonly name: string
   readonly home: string
-  readonly bootstrap: readonly string[]
+  /** Absent: it founds the network. */
+  readonly invite?: string
 }): Promise<DemoNode> {
-  await finished(catalog(['init', '--home', home, '--json']), `${name} could not be initialised`)
+  const joining = invite === undefined ? [] : ['--join', invite, '--label', name]
+  await finished(catalog(['init', '--home', home, '--json', ...joining]), `${name} could not be initialised`)
   // The story is of packages that are fetched: copies that come of themselves would spoil it.
   await appendFile(join(home, 'config.yaml'), 'replication:\n  factor: 1\n')
   const listen = loopback.flatMap(address => ['--listen', address])
-  const joins = bootstrap.flatMap(address => ['--bootstrap', address])
-  const child = catalog([
-    'daemon',
-    '--home',
-    home,
-    '--offer-execution',
-    '--log-level',
-    'error',
-    ...listen,
-    ...joins,
-  ])
+  const child = catalog(['daemon', '--home', home, '--offer-execution', '--log-level', 'error', ...listen])
   try {
     const ready = JSON.parse(await firstLine(child, name)) as {
       peerId: string

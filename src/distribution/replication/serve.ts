@@ -49,7 +49,11 @@ export function serveReplication(host: Host, answers: ReplicationAnswers, option
         clearTimeout(silent)
       }
     },
-    { maxInboundPerPeer: options.maxStreamsPerPeer, maxInbound: options.maxStreams },
+    {
+      maxInboundPerPeer: options.maxStreamsPerPeer,
+      maxInbound: options.maxStreams,
+      capability: 'replicate',
+    },
   )
 }
 

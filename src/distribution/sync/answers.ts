@@ -1,5 +1,6 @@
 // The serving half of the sync protocol (spec in sync.ts): each question answered from the catalogue. It keeps
 // nothing, and believes nothing.
+import { maxEquivocationBytes } from '../../assets/equivocation.ts'
 import { isPackageName } from '../../assets/name.ts'
 import { cidOfDigest, isCid } from '../../base/cid.ts'
 import { CatalogError } from '../../base/errors.ts'
@@ -10,9 +11,13 @@ import { decodeRanges, encodeRanges, IdSet, reconcile } from '../reconcile.ts'
 export const syncLimits = {
   maxMessageBytes: 1024 * 1024,
   maxRecordsPerQuestion: 64,
+  /** The largest record there is: a proof, with two heads in it. */
+  maxRecordBytes: maxEquivocationBytes,
   maxAnswerBytes: 2 * 1024 * 1024,
   maxNews: 256,
   maxNamed: 8,
+  /** Eight heads of a name, what keeps each fresh, and proofs against them. */
+  maxOfName: 24,
   maxSteps: 32,
   maxQuestions: 1000,
   /** Ids that wait to be asked of one peer. */
@@ -25,7 +30,8 @@ export interface SyncCatalogue {
   /** Digests of every record that this node knows or has forgotten on purpose, ascending; it may change while a session lasts, the next one sees the rest. */
   recordIds(): readonly Uint8Array[]
   record(id: string): Promise<Uint8Array | undefined>
-  headsOf(name: string): Promise<readonly { readonly bytes: Uint8Array }[]>
+  /** Heads of the name, and what belongs to them, each after its head. */
+  recordsOf(name: string): Promise<readonly Uint8Array[]>
   releasesByRoot(root: string): readonly { readonly id: string }[]
 }
 
@@ -53,12 +59,14 @@ export async function answerSyncQuestion(
       return reply({})
     case 'heads': {
       const name = textField(question, 'name', 256)
-      const heads = isPackageName(name) ? await catalogue.headsOf(name) : []
-      return reply({ records: capped(heads.map(head => head.bytes)) })
+      const records = isPackageName(name) ? await catalogue.recordsOf(name) : []
+      return reply({ records: capped(records, syncLimits.maxOfName) })
     }
     case 'root': {
       const root = textField(question, 'root', 100)
-      return reply({ records: isCid(root) ? capped(await releasesOfRoot(catalogue, root)) : [] })
+      return reply({
+        records: isCid(root) ? capped(await releasesOfRoot(catalogue, root), syncLimits.maxNamed) : [],
+      })
     }
     default:
       throw new CatalogError('bad-peer-message', 'A peer asked an unknown sync question.')
@@ -94,9 +102,9 @@ function idOf(value: unknown): string {
 }
 
 /** As many records as fit into one answer. */
-function capped(records: readonly Uint8Array[]): Uint8Array[] {
+function capped(records: readonly Uint8Array[], max: number): Uint8Array[] {
   let bytes = 0
-  return records.slice(0, syncLimits.maxNamed).filter(record => {
+  return records.slice(0, max).filter(record => {
     bytes += record.byteLength
     return bytes < syncLimits.maxAnswerBytes - 1024
   })

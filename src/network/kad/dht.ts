@@ -19,7 +19,7 @@ export interface Dht {
     addProvider(cid: CID, peer: PeerId): Promise<void>
     removeProvider(cid: CID, peer: PeerId): Promise<void>
   }
-  readonly routingTable: { closestPeers(location: Uint8Array): PeerId[] }
+  readonly routingTable: { closestPeers(location: Uint8Array): PeerId[]; readonly size: number }
   get(key: Uint8Array, options: CallOptions): AsyncIterable<QueryEvent>
   findProviders(cid: CID, options: CallOptions): AsyncIterable<QueryEvent>
 }

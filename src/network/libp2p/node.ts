@@ -27,6 +27,8 @@ export interface NodeOptions {
   readonly maxPendingInbound: number
   readonly dialTimeoutMs: number
   readonly addressDialTimeoutMs: number
+  /** Made before all others, so that they are behind it. */
+  readonly gate: ServiceFactories[string]
   readonly services: ServiceFactories
 }
 
@@ -86,6 +88,7 @@ export async function createNode(options: NodeOptions): Promise<Libp2p> {
         ]
       : [],
     services: {
+      gate: options.gate,
       identify: identify({ timeout: 5000, maxMessageSize: 32 * 1024, maxObservedAddresses: 10 }),
       ping: ping({ maxInboundStreams: 4 }),
       ...options.services,

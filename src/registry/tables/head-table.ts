@@ -27,6 +27,22 @@ export class HeadTable {
     return replaced
   }
 
+  remove(key: string): void {
+    const entry = this.#byKey.get(key)
+    if (entry === undefined) return
+    this.#byKey.delete(key)
+    this.#keyById.delete(entry.id)
+    const slash = key.indexOf('/')
+    const name = key.slice(slash + 1)
+    const publishers = this.#publishers.get(name)
+    publishers?.delete(key.slice(0, slash))
+    if (publishers?.size === 0) this.#publishers.delete(name)
+  }
+
+  entries(): [key: string, entry: HeadEntry][] {
+    return [...this.#byKey]
+  }
+
   /** Who has a head of a name, by fingerprint. */
   publishersOf(name: string): string[] {
     return [...(this.#publishers.get(name) ?? [])].sort()
@@ -34,9 +50,5 @@ export class HeadTable {
 
   keyOf(id: CidText): string | undefined {
     return this.#keyById.get(id)
-  }
-
-  ids(): Iterable<CidText> {
-    return this.#keyById.keys()
   }
 }

@@ -10,7 +10,6 @@
 //   forgotten/<id>                   a release that was removed here and is not to come back by itself: the envelope of
 //                                    this node's own publisher, so that publishing the same again can be the same
 //                                    release; empty for any other
-//   equivocation/<publisher>/<name>  the first proof against the publisher: CBOR { kept, refused }, two envelopes
 import {
   decodeEnvelope,
   type Envelope,
@@ -18,7 +17,6 @@ import {
   type ReleaseStatement,
 } from '../../assets/release.ts'
 import { Cache, type CacheCounts, type CacheOptions } from '../../base/cache.ts'
-import { decodeCbor, encodeCbor } from '../../base/cbor.ts'
 import type { CidText } from '../../base/cid.ts'
 import { CatalogError } from '../../base/errors.ts'
 import type { KeyValue, KeyValueWrite } from '../../base/key-value.ts'
@@ -27,11 +25,6 @@ import { decodeSummary, encodeSummary, type ReleaseSummary, summaryOf } from '..
 
 export type ReleaseEnvelope = Envelope<ReleaseStatement>
 export type HeadEnvelope = Envelope<HeadStatement>
-
-export interface EquivocationProof {
-  readonly kept: Uint8Array
-  readonly refused: Uint8Array
-}
 
 /**
  * What a decoded record takes in memory: its bytes, the copies of its parts, and an object for each field (measured:
@@ -87,12 +80,28 @@ export class RecordStore {
   }
 
   /** `key` is publisher/name. The head before is gone when it resolves. */
-  async putHead(key: string, { bytes }: HeadEnvelope, entry: HeadEntry, replaced?: HeadEntry): Promise<void> {
+  async putHead(
+    key: string,
+    { bytes }: HeadEnvelope,
+    entry: HeadEntry,
+    replaced: HeadEntry | undefined,
+    more: readonly KeyValueWrite[],
+  ): Promise<void> {
     await this.#records.batch([
       { type: 'put', key: `head/${key}`, value: bytes },
       { type: 'put', key: `head-summary/${key}`, value: Buffer.from(JSON.stringify(entry)) },
+      ...more,
     ])
     if (replaced !== undefined) this.#decoded.delete(replaced.id)
+  }
+
+  async deleteHead(key: string, { id }: HeadEntry, more: readonly KeyValueWrite[]): Promise<void> {
+    await this.#records.batch([
+      { type: 'delete', key: `head/${key}` },
+      { type: 'delete', key: `head-summary/${key}` },
+      ...more,
+    ])
+    this.#decoded.delete(id)
   }
 
   async head(key: string, id: CidText): Promise<HeadEnvelope | undefined> {
@@ -139,17 +148,6 @@ export class RecordStore {
   async *forgotten(): AsyncIterable<CidText> {
     const prefix = 'forgotten/'
     for await (const key of this.#records.keys({ prefix })) yield key.slice(prefix.length)
-  }
-
-  async equivocation(key: string): Promise<EquivocationProof | undefined> {
-    const bytes = await this.#records.get(`equivocation/${key}`)
-    return bytes === undefined
-      ? undefined
-      : (decodeCbor(bytes, 1024 * 1024, 'An equivocation proof') as EquivocationProof)
-  }
-
-  putEquivocation(key: string, proof: EquivocationProof): Promise<void> {
-    return this.#records.put(`equivocation/${key}`, encodeCbor(proof))
   }
 
   #decode(bytes: Uint8Array, id?: CidText): Envelope {

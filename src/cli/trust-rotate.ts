@@ -1,0 +1,82 @@
+// `catalog trust rotate root`: the next version of the network's root, from proposal to publication.
+import type { Command } from './command.ts'
+
+export const rotateCommand: Command = {
+  name: 'rotate',
+  operands: [],
+  summary: 'replace keys',
+  options: [],
+  examples: [],
+  verbs: [
+    {
+      name: 'root',
+      operands: [],
+      summary: "make the next version of the network's root, one step a call",
+      more:
+        'Propose it on a member, carry the file to the holders of the old and the new keys, who sign it on machines ' +
+        'without a network, and publish it on any member. It takes the threshold of both; one lost key is no obstacle.',
+      options: [
+        {
+          flags: '--make-key <file>',
+          summary: 'make a key for the next root: FILE, and FILE.pub to hand out',
+          complete: 'path',
+        },
+        { flags: '--propose <file>', summary: 'write a proposal for the next root', complete: 'path' },
+        {
+          flags: '--add-key <file>',
+          summary: 'with --propose: a key it is to have (FILE.pub; repeatable)',
+          repeat: true,
+          complete: 'path',
+        },
+        {
+          flags: '--remove <fingerprint>',
+          summary: 'with --propose: a key it is to lose (repeatable)',
+          repeat: true,
+        },
+        {
+          flags: '--threshold <count>',
+          summary: 'with --propose: how many of its keys decide (default: as before)',
+          number: true,
+        },
+        {
+          flags: '--revoke <fingerprint>',
+          summary: 'with --propose: an authority that it ends (repeatable)',
+          repeat: true,
+        },
+        {
+          flags: '--days <count>',
+          summary: 'with --propose: how long it lasts (default: as long as the one before)',
+          number: true,
+        },
+        { flags: '--sign <file>', summary: 'sign a proposal with the keys of --root-keys', complete: 'path' },
+        {
+          flags: '--root-keys <dir>',
+          summary: 'with --sign: where the keys of the root lie (default: HOME/root-keys)',
+          complete: 'path',
+        },
+        { flags: '--publish <file>', summary: 'give the finished root to the network', complete: 'path' },
+        {
+          flags: '--passphrase-file <file>',
+          summary: 'the file with the passphrase of the keys',
+          complete: 'path',
+        },
+      ],
+      examples: [
+        [
+          'catalog trust rotate root --make-key /media/usb/root-4.key',
+          'a new key, on the machine of its holder',
+        ],
+        [
+          'catalog trust rotate root --propose next.root --add-key root-4.key.pub --remove bdyq…',
+          'on any member',
+        ],
+        [
+          'catalog trust rotate root --sign next.root --root-keys /media/usb',
+          'each holder, one after the other',
+        ],
+        ['catalog trust rotate root --publish next.root', 'on any member'],
+      ],
+      load: () => import('./commands/trust-rotate.ts'),
+    },
+  ],
+}

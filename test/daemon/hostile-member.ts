@@ -1,0 +1,125 @@
+// A member of the network that keeps to no rule: it has the keys and certificates of a home, believes everybody, shows
+// whatever records it was given as if it knew no others, and puts anything into the DHT.
+import { cidOf, digestOfCid } from '../../src/base/cid.ts'
+import { encodeCbor } from '../../src/base/cbor.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { homePaths } from '../../src/config/home.ts'
+import { answerSyncQuestion } from '../../src/distribution/sync/answers.ts'
+import { syncProtocol } from '../../src/distribution/sync.ts'
+import { decodeEnvelope, type Envelope } from '../../src/assets/release.ts'
+import { encodeFrame, FrameReader } from '../../src/network/frames.ts'
+import { KadRouter } from '../../src/network/kad-router.ts'
+import { Libp2pHost } from '../../src/network/libp2p-host.ts'
+import type { RecordKey } from '../../src/network/router.ts'
+import { loadChain } from '../../src/trust/certificate-files.ts'
+import { everybody } from '../network/admissions.ts'
+import { keysOf } from './membership.ts'
+
+export class HostileMember {
+  readonly host: Libp2pHost
+  readonly #router: KadRouter
+  readonly #records = new Map<string, Uint8Array>()
+  /** Ids of the records that others have taken from here. */
+  readonly taken = new Set<string>()
+
+  private constructor(host: Libp2pHost, router: KadRouter) {
+    this.host = host
+    this.#router = router
+    host.handle(
+      syncProtocol,
+      async stream => {
+        const reader = new FrameReader(stream)
+        for (;;) {
+          const question = await reader.message(1024 * 1024)
+          if (question === undefined) return stream.close()
+          await answerSyncQuestion(question, { catalogue: this.#catalogue, onNews: () => undefined }, answer =>
+            stream.write(encodeFrame(answer)),
+          )
+        }
+      },
+      { maxInboundPerPeer: 8, maxInbound: 32 },
+    )
+  }
+
+  /** With the node key and the node certificate of a home whose daemon does not run. */
+  static async start(home: string, network = 'catalog'): Promise<HostileMember> {
+    const [{ nodeKey }, chain] = await Promise.all([keysOf(home), loadChain(homePaths(home).trust.node)])
+    const credential = encodeCbor({ v: 1, chain: chain as readonly Uint8Array[], roots: [] })
+    const host = new Libp2pHost(
+      { privateKey: nodeKey, admissions: { ...everybody, credential: () => credential }, log: silentLog },
+      { network, listen: ['/ip4/127.0.0.1/udp/0/quic-v1'] },
+    )
+    const router = new KadRouter({
+      host,
+      validate: async () => undefined,
+      select: () => 0,
+      publisherOf: () => 'anybody',
+      log: silentLog,
+    })
+    const member = new HostileMember(host, router)
+    await host.start()
+    await router.start()
+    return member
+  }
+
+  async stop(): Promise<void> {
+    await this.#router.stop()
+    await this.host.stop()
+  }
+
+  /** Shows these records and no others from now on. */
+  show(...records: readonly Uint8Array[]): void {
+    this.#records.clear()
+    for (const bytes of records) this.#records.set(cidOf(bytes), bytes)
+  }
+
+  /** Connects, and says that what it shows is new. Resolves once the other has asked for all of it. */
+  async tell(address: string): Promise<void> {
+    const peer = await this.host.dial(address)
+    const stream = await this.host.open(peer, syncProtocol)
+    const ids = [...this.#records.keys()]
+    await stream.write(encodeFrame({ op: 'news', ids: ids.map(digestOfCid) }))
+    await new FrameReader(stream).message(1024)
+    await stream.close()
+    const deadline = Date.now() + 10_000
+    while (!ids.every(id => this.taken.has(id))) {
+      if (Date.now() > deadline) throw new Error('nobody asked for what the hostile member shows')
+      await new Promise(resolve => setTimeout(resolve, 50))
+    }
+  }
+
+  /** How many nodes took the record into their part of the DHT. */
+  async put(key: RecordKey, value: Uint8Array): Promise<number> {
+    return this.#router.putRecord(key, value, { signal: AbortSignal.timeout(10_000) }).catch(() => 0)
+  }
+
+  readonly #catalogue = {
+    recordIds: () => [...this.#records.keys()].map(digestOfCid).sort(Buffer.compare),
+    record: async (id: string) => {
+      const bytes = this.#records.get(id)
+      if (bytes !== undefined) this.taken.add(id)
+      return bytes
+    },
+    recordsOf: async (name: string) =>
+      [...this.#records.values()].filter(bytes => envelopeOf(bytes)?.statement.name === name),
+    releasesByRoot: () => [],
+  }
+}
+
+function envelopeOf(bytes: Uint8Array): Envelope | undefined {
+  try {
+    return decodeEnvelope(bytes)
+  } catch {
+    return undefined
+  }
+}
+
+/** Every record of a node, as its peers get it: what a hostile member that listened has. */
+export async function recordsOf(member: HostileMember, address: string, name: string): Promise<Uint8Array[]> {
+  const peer = await member.host.dial(address)
+  const stream = await member.host.open(peer, syncProtocol)
+  await stream.write(encodeFrame({ op: 'heads', name }))
+  const answer = await new FrameReader(stream).message(4 * 1024 * 1024)
+  await stream.close()
+  return (answer?.['records'] ?? []) as Uint8Array[]
+}

@@ -1,0 +1,313 @@
+// Members of one network in one process, for the tests of membership/: real certificates, trust chains and protocols,
+// over memory or libp2p hosts. The keys are the golden ones, so that no test waits for key generation.
+import { generateKeyPairFromSeed, privateKeyToProtobuf } from '@libp2p/crypto/keys'
+import { decodeCbor, encodeCbor } from '../../src/base/cbor.ts'
+import { CatalogError } from '../../src/base/errors.ts'
+import { type Log, silentLog } from '../../src/base/log.ts'
+import { MemoryKeyValue } from '../../src/base/memory-key-value.ts'
+import { Administration } from '../../src/membership/administration.ts'
+import type { Chain } from '../../src/membership/certificates-protocol.ts'
+import { CertificatesServer, type OwnCertificates } from '../../src/membership/certificates-server.ts'
+import { Grants } from '../../src/membership/grants.ts'
+import { JoinServer, type JoinServerOptions } from '../../src/membership/join-server.ts'
+import { Outbox } from '../../src/membership/outbox.ts'
+import { Renewals } from '../../src/membership/renewals.ts'
+import type { Admissions } from '../../src/network/admission.ts'
+import type { Host } from '../../src/network/host.ts'
+import { keyOfPeer, peerOfNodeKey } from '../../src/network/identity.ts'
+import { Libp2pHost } from '../../src/network/libp2p-host.ts'
+import type { MemoryNetwork } from '../../src/network/memory-host.ts'
+import { Authority } from '../../src/trust/authority.ts'
+import { type Certificate, decodeChain, type NodeGrant } from '../../src/trust/certificate.ts'
+import { foundNetwork } from '../../src/trust/founding.ts'
+import { Invites } from '../../src/trust/invites.ts'
+import { Issuer } from '../../src/trust/issuer.ts'
+import { publisherFingerprint } from '../../src/trust/keys.ts'
+import { Ledger } from '../../src/trust/ledger.ts'
+import { faultySignature, type SignatureCheck } from '../../src/trust/signature-check.ts'
+import { type Notices, TrustChain } from '../../src/trust/trust-chain.ts'
+import { golden, type Holder, signers, TestSigner } from '../trust/test-network.ts'
+
+export const networkName = 'test'
+export const minute = 60_000
+export const day = 24 * 3600 * 1000
+export const check = async (signature: SignatureCheck) => faultySignature(signature)
+
+export class Clock {
+  at = Date.now()
+  readonly now = () => this.at
+}
+
+export class MemoryNotices implements Notices {
+  readonly #records = new Map<string, Uint8Array>()
+
+  async putNotice(key: string, _id: string, bytes: Uint8Array) {
+    this.#records.set(key, bytes)
+  }
+
+  async notice(key: string) {
+    return this.#records.get(key)
+  }
+
+  async *notices(prefix: string) {
+    for (const key of [...this.#records.keys()].sort())
+      if (key.startsWith(prefix)) yield { key, bytes: this.#records.get(key) as Uint8Array }
+  }
+}
+
+/** Keeps the lines of the levels that people read. */
+export function recordingLog(): Log & { readonly lines: string[] } {
+  const lines: string[] = []
+  const write = (fields: Record<string, unknown>, message: string) =>
+    void lines.push(`${message} ${JSON.stringify(fields)}`)
+  return { ...silentLog, warn: write, error: write, lines }
+}
+
+/** Which golden keys a member has; the node's Ed25519 key is the one of its libp2p key. */
+export interface MemberKeys {
+  readonly nodeKey: Uint8Array
+  readonly peer: string
+  readonly node: TestSigner
+  readonly publisher: TestSigner
+}
+
+export async function memberKeys(node: Holder, publisher: Holder): Promise<MemberKeys> {
+  const secret = golden.keys[node]
+  const seed = Buffer.from(secret.ed25519, 'base64').subarray(0, 32)
+  const nodeKey = privateKeyToProtobuf(await generateKeyPairFromSeed('Ed25519', seed))
+  return {
+    nodeKey,
+    peer: peerOfNodeKey(nodeKey),
+    node: new TestSigner(secret),
+    publisher: signers[publisher],
+  }
+}
+
+export interface Founded {
+  readonly root: string
+  readonly firstRoot: Uint8Array
+  readonly founder: MemberKeys
+  readonly authority: Chain
+  readonly node: Chain
+  readonly publisher: Chain
+}
+
+export async function found(clock: Clock, root: Holder = 'root-1'): Promise<Founded> {
+  const founder = await memberKeys('root-5', 'root-4')
+  const founded = await foundNetwork(
+    {
+      roots: [signers[root]],
+      authority: signers.authority,
+      node: founder.node.publicKeys,
+      publisher: { keys: founder.publisher.publicKeys, fingerprint: founder.publisher.fingerprint },
+    },
+    { network: networkName, threshold: 1, now: clock.now() },
+  )
+  const { authority, node, publisher } = founded
+  return {
+    root: founded.root.fingerprint,
+    firstRoot: founded.root.bytes,
+    founder,
+    authority,
+    node,
+    publisher,
+  }
+}
+
+/** As the composition root does it: the credential is the node's chain. */
+function admissionsOf(trust: TrustChain, node: () => Chain): Admissions {
+  return {
+    credential: () => encodeCbor(node()),
+    admit: async (peer, credential) => {
+      const ed25519 = keyOfPeer(peer)
+      if (ed25519 === undefined) throw new CatalogError('not-a-member', 'no key')
+      const chain = decodeCbor(credential, 64 * 1024, 'A credential') as Uint8Array[]
+      const proved = await trust.prove(chain, { kind: 'node', ed25519 })
+      const [leaf] = proved as [Certificate<NodeGrant>]
+      return {
+        capabilities: new Set(leaf.capabilities),
+        roles: new Set(leaf.roles),
+        certificate: leaf.fingerprint,
+        notAfter: leaf.notAfter,
+      }
+    },
+  }
+}
+
+export interface MemberParts {
+  readonly clock: Clock
+  readonly founded: Founded
+  readonly keys: MemberKeys
+  readonly node: Chain
+  readonly publisher: Chain
+  readonly isAuthority?: boolean
+  /** Absent: over libp2p, on loopback. */
+  readonly network?: MemoryNetwork
+  readonly listen?: readonly string[]
+  readonly records?: {
+    readonly authority: MemoryKeyValue
+    readonly invites: MemoryKeyValue
+    readonly outbox: MemoryKeyValue
+  }
+  readonly joining?: Partial<JoinServerOptions>
+}
+
+export const freshRecords = () => ({
+  authority: new MemoryKeyValue(),
+  invites: new MemoryKeyValue(),
+  outbox: new MemoryKeyValue(),
+})
+
+/** A member that runs; `stop` ends it. */
+export async function member(parts: MemberParts) {
+  const { clock, founded, keys, records = freshRecords() } = parts
+  const log = recordingLog()
+  const { now } = clock
+  const trust = new TrustChain(
+    { notices: new MemoryNotices(), check, now, log: silentLog },
+    { firstRoot: founded.firstRoot, network: founded.root },
+  )
+  await trust.start()
+  const held = { node: parts.node, publisher: parts.publisher, delegations: [] as Chain[] }
+  const admissions = admissionsOf(trust, () => held.node)
+  const host: Host & { start(): Promise<void>; stop(): Promise<void> } =
+    parts.network === undefined
+      ? new Libp2pHost(
+          { privateKey: keys.nodeKey, admissions, log: silentLog },
+          { listen: parts.listen ?? ['/ip4/127.0.0.1/udp/0/quic-v1'], network: networkName },
+        )
+      : parts.network.createHost(keys.peer, silentLog, admissions)
+  const own: OwnCertificates = {
+    nodeKeys: keys.node.publicKeys,
+    publisher: keys.publisher,
+    chain: kind => held[kind],
+    delegations: () => held.delegations,
+    install: async chain => {
+      const [leaf] = decodeChain(chain)
+      if (leaf?.type === 'node') held.node = chain
+      else if (leaf?.type === 'publisher' && leaf.publisher === keys.publisher.fingerprint)
+        held.publisher = chain
+      else
+        held.delegations = [...held.delegations.filter(one => publisherOf(one) !== publisherOf(chain)), chain]
+    },
+  }
+  const delegations = new Issuer({
+    signer: keys.publisher,
+    chain: () => held.publisher,
+    ledger: new Ledger({ records: new MemoryKeyValue() }),
+    trust,
+    now,
+  })
+  const authority =
+    parts.isAuthority === true
+      ? new Authority({
+          signer: signers.authority,
+          chain: founded.authority,
+          records: records.authority,
+          trust,
+          now,
+          log,
+        })
+      : undefined
+  const invites = new Invites({ records: records.invites, now })
+  const issuers = authority === undefined ? [delegations] : [authority.issuer, delegations]
+  const server = new CertificatesServer({ host, own, issuers, trust, now, log })
+  const outbox = new Outbox({ host, records: records.outbox, now, log })
+  const renewals = new Renewals({ host, own, server, outbox, authority, delegations, now, log })
+  if (authority !== undefined)
+    new JoinServer({ host, authority, invites, trust, check, now, log }, parts.joining)
+  const grants = new Grants({ host, own, server, outbox, authority, delegations, trust, check, now })
+  const administration = new Administration({
+    ...{ host, own, trust: trust, check, now },
+    authority: authority === undefined ? undefined : { authority, invites },
+  })
+  await host.start()
+  await authority?.start()
+  await outbox.start()
+  await renewals.start()
+  return {
+    ...{
+      host,
+      trust,
+      own,
+      held,
+      authority,
+      invites,
+      server,
+      outbox,
+      renewals,
+      administration,
+      grants,
+      delegations,
+      log,
+      records,
+      keys,
+    },
+    peer: host.peer,
+    async stop() {
+      await renewals.stop()
+      await outbox.stop()
+      await authority?.stop()
+      await host.stop()
+    },
+  }
+}
+
+export type Member = Awaited<ReturnType<typeof member>>
+
+export const founderOf = (founded: Founded, clock: Clock, more: Partial<MemberParts> = {}): Promise<Member> =>
+  member({
+    clock,
+    founded,
+    keys: founded.founder,
+    node: founded.node,
+    publisher: founded.publisher,
+    isAuthority: true,
+    ...more,
+  })
+
+export const publisherOf = (chain: Chain): string | undefined => {
+  const [leaf] = decodeChain(chain)
+  return leaf?.type === 'publisher' ? leaf.publisher : undefined
+}
+
+export const namesOf = (chain: Chain): readonly string[] => {
+  const [leaf] = decodeChain(chain)
+  return leaf?.type === 'publisher' ? leaf.names : []
+}
+
+/** A member for whom the authority has issued what a join gives. */
+export async function admit(
+  founder: Member,
+  keys: MemberKeys,
+  more: Partial<MemberParts> & Pick<MemberParts, 'clock' | 'founded'>,
+) {
+  const authority = founder.authority as Authority
+  const node = await authority.issueNode({
+    subject: keys.node.publicKeys,
+    roles: ['store'],
+    capabilities: ['fetch', 'publish'],
+  })
+  const { publicKeys } = keys.publisher
+  const publisher = await authority.issuePublisher({
+    subject: publicKeys,
+    publisher: publisherFingerprint(publicKeys.ed25519, publicKeys.falcon),
+    names: [],
+    rights: ['publish', 'yank'],
+    holder: keys.node.publicKeys.ed25519,
+  })
+  return member({ keys, node, publisher, ...more })
+}
+
+/** Polls; a busy machine only makes it slower. */
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+  withinMs = 10_000,
+): Promise<void> {
+  const deadline = Date.now() + withinMs
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`${what}: not within ${withinMs} ms`)
+    await new Promise(resolve => setTimeout(resolve, 10))
+  }
+}

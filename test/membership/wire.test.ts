@@ -1,0 +1,267 @@
+// The bytes of invites, joining and certificates questions: as they were written down, and what becomes of others.
+import { readFileSync } from 'node:fs'
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { encodeCbor } from '../../src/base/cbor.ts'
+import { sha256 } from '../../src/base/hash.ts'
+import { certificatesProtocol, identityMessage } from '../../src/membership/certificates-protocol.ts'
+import {
+  answerMac,
+  decodeJoinAnswer,
+  decodeJoinRequest,
+  encodeJoinAnswer,
+  encodeJoinRequest,
+  joinProofMessage,
+  joinProtocol,
+  readJoinQuestion,
+  requestMac,
+} from '../../src/membership/join-protocol.ts'
+import { redeemInvite } from '../../src/membership/redeem-invite.ts'
+import { encodeFrame, FrameReader, type Message } from '../../src/network/frames.ts'
+import { MemoryNetwork } from '../../src/network/memory-host.ts'
+import { decodeInvite, encodeInvite } from '../../src/trust/invite.ts'
+import { network as goldenNetwork, keysOf } from '../trust/test-network.ts'
+import {
+  admit,
+  Clock,
+  check,
+  type Founded,
+  found,
+  founderOf,
+  type Member,
+  type MemberKeys,
+  memberKeys,
+} from './members.ts'
+
+const vectors = JSON.parse(
+  readFileSync(new URL('../vectors/membership-v1.json', import.meta.url), 'utf8'),
+) as Record<string, string>
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
+const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
+
+const invite = {
+  network: 'main',
+  root: goldenNetwork,
+  addresses: ['/ip4/192.0.2.10/udp/4414/quic-v1/p2p/12D3KooWGolden'],
+  name: 'catalog.example.org',
+  id: filled(8, 1),
+  secret: filled(16, 2),
+  expires: 1_795_392_000_000,
+}
+const about = {
+  root: goldenNetwork,
+  joiner: '12D3KooWJoiner',
+  responder: '12D3KooWAuthority',
+  node: keysOf('node'),
+  publisher: keysOf('publisher'),
+}
+const proof = { ed25519: filled(64, 3), falcon: filled(1280, 4) }
+
+function made(): Record<string, string> {
+  const request = encodeJoinRequest({
+    ...about,
+    time: 1_795_305_600_000,
+    label: 'lab',
+    nodeProof: proof,
+    publisherProof: proof,
+  })
+  const mac = requestMac(invite.secret, invite.id, request)
+  const answer = encodeJoinAnswer(1_795_305_600_000, filled(3, 5))
+  return {
+    invite: encodeInvite(invite),
+    proofMessageSha256: hex(sha256(joinProofMessage(about, invite.id))),
+    requestSha256: hex(sha256(request)),
+    requestMac: hex(mac),
+    answer: hex(answer),
+    answerMac: hex(answerMac(invite.secret, mac, answer)),
+    renew: hex(encodeFrame({ op: 'renew' })),
+    deliver: hex(encodeFrame({ op: 'deliver', chain: [filled(2, 6), filled(2, 7)] })),
+    identity: hex(encodeFrame({ op: 'identity', nonce: filled(16, 8) })),
+    identityMessage: hex(identityMessage(goldenNetwork, '12D3KooWAsker', '12D3KooWAnswerer', filled(16, 8))),
+    state: hex(encodeFrame({ op: 'state' })),
+  }
+}
+
+test('are those that were written down', () => {
+  expect(made()).toEqual(vectors)
+})
+
+test('what was written is read again', () => {
+  const request = { ...about, time: 1, label: 'lab', nodeProof: proof, publisherProof: proof }
+  expect(decodeJoinRequest(encodeJoinRequest(request))).toEqual(request)
+  expect(decodeJoinAnswer(encodeJoinAnswer(7, filled(3, 5)))).toEqual({ time: 7, joined: filled(3, 5) })
+  expect(decodeInvite(encodeInvite(invite))).toEqual(invite)
+  const question = { invite: filled(8, 1), request: filled(3, 2), mac: filled(32, 3) }
+  expect(readJoinQuestion(question)).toEqual(question)
+})
+
+describe('hostile bytes', () => {
+  let clock: Clock
+  let founded: Founded
+  let founder: Member
+  let ann: Member
+  let joiner: MemberKeys
+  let network: MemoryNetwork
+
+  beforeEach(async () => {
+    clock = new Clock()
+    founded = await found(clock)
+    network = new MemoryNetwork()
+    founder = await founderOf(founded, clock, { network })
+    ann = await admit(founder, await memberKeys('node', 'publisher'), { clock, founded, network })
+    joiner = await memberKeys('stranger', 'delegate')
+  })
+  afterEach(async () => {
+    await ann.stop()
+    await founder.stop()
+  })
+
+  async function ask(
+    from: Member['host'],
+    protocol: string,
+    bytes: Uint8Array,
+  ): Promise<Message | undefined> {
+    const joining = protocol === joinProtocol ? ({ joining: true } as const) : {}
+    await from.dial(founder.host.addresses()[0] as string, joining)
+    const stream = await from.open(founder.peer, protocol, joining)
+    try {
+      await stream.write(bytes)
+      await stream.closeWrite()
+      return await new FrameReader(stream).message(2 * 1024 * 1024)
+    } catch {
+      return undefined
+    } finally {
+      await stream.close().catch(() => undefined)
+    }
+  }
+
+  /** Fields with other values, missing or more, and bytes that are no message at all. */
+  const spoilt = (honest: Message) => {
+    const other = fc.oneof(
+      fc.uint8Array({ maxLength: 64 }),
+      fc.string({ maxLength: 40 }),
+      fc.nat(),
+      fc.constant(null),
+      fc.array(fc.uint8Array({ maxLength: 8 }), { maxLength: 12 }),
+    )
+    return fc.oneof(
+      fc.uint8Array({ maxLength: 200 }),
+      fc
+        .record({
+          field: fc.constantFrom(...Object.keys(honest), 'more'),
+          value: fc.option(other, { nil: undefined }),
+        })
+        .map(({ field, value }) => {
+          const { [field]: _, ...rest } = honest
+          const left = field in honest && value === undefined
+          return encodeFrame(left ? rest : { ...rest, [field]: value ?? 1 })
+        }),
+      fc.nat(1000).map(at => {
+        const frame = encodeFrame(honest)
+        frame[at % frame.byteLength] = (frame[at % frame.byteLength] ?? 0) ^ 0x41
+        return frame
+      }),
+    )
+  }
+
+  test('to join let nobody in, and an honest node joins afterwards', async () => {
+    const { invites } = founder
+    const { id, secret, expires } = await invites.create({ roles: ['store'], capabilities: ['fetch'] })
+    const honest = { invite: id, request: filled(100, 1), mac: filled(32, 1) }
+    const before = (await founder.administration.issued()).length
+    let turn = 0
+    await fc.assert(
+      fc.asyncProperty(spoilt(honest), async bytes => {
+        // Each from a peer of its own: nobody is held back for trying too often.
+        const host = network.createHost(`memory-${turn++}`)
+        const answer = await ask(host, joinProtocol, bytes)
+        await host.stop()
+        expect(answer?.['answer']).toBeUndefined()
+      }),
+      { numRuns: 300 },
+    )
+    expect(await founder.administration.issued()).toHaveLength(before)
+    const host = network.createHost(joiner.peer)
+    const line = {
+      network: 'test',
+      root: founded.root,
+      addresses: founder.host.addresses(),
+      id,
+      secret,
+      expires,
+    }
+    await redeemInvite(host, line, joiner, { check, now: clock.now })
+  })
+
+  test('about certificates change nothing', async () => {
+    const [node, publisher] = [founder.held.node, founder.held.publisher]
+    const honest = { op: 'deliver', chain: [...publisher] }
+    await fc.assert(
+      fc.asyncProperty(spoilt(honest), async bytes => {
+        // So that the limit of questions is not what is tested.
+        clock.at += 10_000
+        const answer = await ask(ann.host, certificatesProtocol, bytes)
+        expect(answer ?? { error: {} }).toHaveProperty('error')
+      }),
+      { numRuns: 300 },
+    )
+    expect([founder.held.node, founder.held.publisher, founder.held.delegations]).toEqual([
+      node,
+      publisher,
+      [],
+    ])
+    expect(await ask(ann.host, certificatesProtocol, encodeFrame(honest))).toEqual({ taken: 'publisher' })
+  })
+
+  test('a member that asks without end is told to wait', async () => {
+    const codes: unknown[] = []
+    for (let at = 0; at < 62; at++) {
+      const answer = await ask(ann.host, certificatesProtocol, encodeFrame({ op: 'state' }))
+      codes.push((answer?.['error'] as { code?: string } | undefined)?.code)
+    }
+    expect(codes.filter(code => code === 'busy')).toHaveLength(2)
+    clock.at += 61_000
+    expect(await ask(ann.host, certificatesProtocol, encodeFrame({ op: 'state' }))).toHaveProperty('roots')
+  })
+
+  test('a crash of the authority in the middle of joining costs a second try, and no second member', async () => {
+    const { id, secret, expires } = await founder.invites.create({
+      roles: ['store'],
+      capabilities: ['fetch'],
+    })
+    const line = {
+      network: 'test',
+      root: founded.root,
+      addresses: founder.host.addresses(),
+      id,
+      secret,
+      expires,
+    }
+    const host = network.createHost(joiner.peer)
+    const ledger = founder.records.authority
+    const batch = ledger.batch
+    ledger.batch = async () => {
+      throw new Error('the disk failed')
+    }
+    await expect(redeemInvite(host, line, joiner, { check, now: clock.now })).rejects.toMatchObject({
+      code: 'internal',
+      message: expect.not.stringContaining('disk'),
+    })
+    ledger.batch = batch
+    const other = network.createHost((await memberKeys('region', 'publisher')).peer)
+    await expect(
+      redeemInvite(other, line, await memberKeys('region', 'publisher'), { check, now: clock.now }),
+    ).rejects.toMatchObject({ code: 'invite-used' })
+    await redeemInvite(host, line, joiner, { check, now: clock.now })
+  })
+
+  test('an encoding that is not canonical is refused', async () => {
+    const host = network.createHost('memory-odd')
+    const body = encodeCbor({ op: 'state' })
+    // The map's head as one of two bytes: the same value, other bytes.
+    const odd = new Uint8Array([body.byteLength + 1, 0xb8, 0x01, ...body.subarray(1)])
+    expect(await ask(ann.host, certificatesProtocol, odd)).toBeUndefined()
+    expect(await ask(host, joinProtocol, odd)).not.toHaveProperty('answer')
+  })
+})
