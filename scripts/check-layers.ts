@@ -42,6 +42,8 @@ const partners: Readonly<Record<string, string>> = {
   'membership-parts.ts': 'node.ts',
   'marks-api.ts': 'node.ts',
   'network-trust.ts': 'node.ts',
+  'next-publisher-keys.ts': 'node.ts',
+  'own-catalogue.ts': 'node.ts',
   'root-files.ts': 'node.ts',
   'roots-api.ts': 'node.ts',
   'trust-api.ts': 'node.ts',

@@ -9,6 +9,7 @@ import { findPassphrase } from './config/passphrase.ts'
 import { createControlServer } from './control/server.ts'
 import { openHomeKeys } from './home-keys.ts'
 import { loadHomeCertificates } from './network-trust.ts'
+import { finishRotation } from './next-publisher-keys.ts'
 import { catalogVersion, createNode } from './node.ts'
 
 /** After SIGTERM: whatever has not stopped by then is left to the kernel. */
@@ -29,6 +30,7 @@ export async function runDaemon({
   try {
     const sources = { flag: flags.passphraseFile, env: process.env, configured: config.keys.passphraseFile }
     const passphrase = await findPassphrase({ ...sources, home: paths.home })
+    await finishRotation(paths, log)
     const keys = await openHomeKeys(paths, passphrase, log)
     const node = await createNode(paths, config, log, keys, await loadHomeCertificates(paths.trust))
     const control = createControlServer(

@@ -16,6 +16,7 @@ import {
   peerOfNodeKey,
   rawNodeKey,
 } from './network/identity.ts'
+import { nextPublisherKey } from './next-publisher-keys.ts'
 import type { KeyHolder, KeySecret, SecretKind } from './trust/key-encryption.ts'
 import { KeyFile, type KeySecrets, type Protection } from './trust/key-file.ts'
 import {
@@ -39,6 +40,8 @@ export interface HomeKeys {
   readonly publisherKeys: PublisherKeys
   /** Where this node is an authority of its network. */
   readonly authority?: PublisherKeys
+  /** What new keys of the home come under; absent where its keys are plain. */
+  readonly secret?: KeySecret
 }
 
 /** What `catalog keys` tells of one key. */
@@ -90,6 +93,7 @@ function keyFiles(paths: HomePaths, passphrase: KeySecret | undefined) {
     node: file('node.key', 'node'),
     nodeFalcon: file('node-falcon.key', 'node-falcon'),
     publisher: file('publisher.key', 'publisher'),
+    nextPublisher: file(nextPublisherKey, 'publisher'),
     authority: file('authority.key', 'authority'),
   }
 }
@@ -112,12 +116,12 @@ const rootKeyNames = async (directory: string): Promise<string[]> =>
 
 /** All files of the home that there are; root keys may have gone elsewhere. */
 async function existingFiles(paths: HomePaths, passphrase: KeySecret | undefined): Promise<KeyFile[]> {
-  const { secrets, node, nodeFalcon, publisher, authority } = keyFiles(paths, passphrase)
+  const { secrets, node, nodeFalcon, publisher, nextPublisher, authority } = keyFiles(paths, passphrase)
   const roots = (await rootKeyNames(paths.rootKeys)).map(name =>
     rootKeyFile(secrets, join(paths.rootKeys, name)),
   )
   const optional = await Promise.all(
-    [nodeFalcon, authority].map(async file => ((await file.inspect()) === undefined ? [] : [file])),
+    [nodeFalcon, nextPublisher, authority].map(async file => ((await file.inspect()) === undefined ? [] : [file])),
   )
   return [node, publisher, ...optional.flat(), ...roots]
 }
@@ -174,6 +178,24 @@ export async function createFounderKeys(
   return { authority: first as PublisherKeys, roots }
 }
 
+/** The keys of a node that is to be an authority; it is one once another has certified them. */
+export async function createAuthorityKeys(
+  paths: HomePaths,
+  passphrase: KeySecret | undefined,
+): Promise<PublisherKeys> {
+  const secret = passphrase ?? (await loadOrCreateUnlockKey(paths.unlockKey))
+  return loadOrCreateKeys(keyFiles(paths, passphrase).authority, secret)
+}
+
+/** Undefined where the home has none. @throws as `loadPublisherKeys` */
+export async function openAuthorityKeys(
+  paths: HomePaths,
+  passphrase: KeySecret | undefined,
+): Promise<PublisherKeys | undefined> {
+  const { authority } = keyFiles(paths, passphrase)
+  return (await authority.inspect()) === undefined ? undefined : loadPublisherKeys(authority)
+}
+
 async function loadOrCreateKeys(file: KeyFile, secret: KeySecret | undefined): Promise<PublisherKeys> {
   try {
     return await loadPublisherKeys(file)
@@ -196,14 +218,14 @@ export async function openHomeKeys(
   passphrase: KeySecret | undefined,
   log: Log,
 ): Promise<HomeKeys> {
-  const { node, nodeFalcon, publisher, authority, secrets } = keyFiles(paths, passphrase)
+  const { node, nodeFalcon, publisher, secrets } = keyFiles(paths, passphrase)
   const publisherKeys = await loadPublisherKeys(publisher)
   const protection = (await publisher.inspect())?.protection ?? 'none'
   const secret =
     protection === 'none' ? undefined : await secrets.find(protection, `The key at ${publisher.path}`)
   const nodeKey = await loadOrCreateNodeKey(nodeKeyFile(node, secret))
   const falcon = await loadOrCreateFalconKey(nodeFalcon, secret)
-  const isAuthority = (await authority.inspect()) !== undefined
+  const authority = await openAuthorityKeys(paths, passphrase)
   if (passphrase !== undefined && protection !== 'passphrase')
     log.warn(
       { protection },
@@ -213,7 +235,8 @@ export async function openHomeKeys(
     nodeKey,
     node: nodeIdentity(nodeKey, falcon),
     publisherKeys,
-    ...(isAuthority ? { authority: await loadPublisherKeys(authority) } : {}),
+    ...(secret === undefined ? {} : { secret }),
+    ...(authority === undefined ? {} : { authority }),
   }
 }
 

@@ -7,7 +7,7 @@ import type { CallOptions } from './base/lifecycle.ts'
 import { silentLog } from './base/log.ts'
 import { openHome } from './config/home.ts'
 import { lockHome } from './config/home-lock.ts'
-import { openHomeKeys, passphraseOf } from './home-keys.ts'
+import { createAuthorityKeys, openAuthorityKeys, openHomeKeys, passphraseOf } from './home-keys.ts'
 import {
   type InitOptions,
   type InitResult,
@@ -18,6 +18,7 @@ import {
 } from './init.ts'
 import { lookUpBy, redeemInvite } from './membership/redeem-invite.ts'
 import type { Admissions } from './network/admission.ts'
+import { finishRotation } from './next-publisher-keys.ts'
 import { DnsNames } from './network/dns.ts'
 import { type NodeKey, peerOfNodeKey } from './network/identity.ts'
 import { Libp2pHost } from './network/libp2p-host.ts'
@@ -61,6 +62,7 @@ async function rejoin(invite: Invite, options: JoinOptions, refusal: CatalogErro
   const lock = await lockHome(paths)
   try {
     const passphrase = await passphraseOf(paths, options.passphraseFile)
+    await finishRotation(paths, silentLog)
     const keys = await openHomeKeys(paths, passphrase, silentLog)
     await saveMembership(paths, membershipOf(await redeem(invite, keys, options), invite))
     return {
@@ -95,6 +97,8 @@ interface JoiningKeys {
   readonly nodeKey: NodeKey
   readonly node: PublisherKeys
   readonly publisherKeys: PublisherKeys
+  /** Of a node that is to be an authority. */
+  readonly authority?: PublisherKeys | undefined
 }
 
 async function redeem(invite: Invite, keys: JoiningKeys, options: JoinOptions): Promise<Joined> {
@@ -130,15 +134,19 @@ const stranger: Admissions = {
 }
 
 async function withSigners<T>(
-  { node, publisherKeys }: Pick<JoiningKeys, 'node' | 'publisherKeys'>,
+  { node, publisherKeys, authority }: Omit<JoiningKeys, 'nodeKey'>,
   use: (signers: RequestSigners, verifier: Verifier) => Promise<T>,
 ): Promise<T> {
-  const signers = { node: new Signer({ keys: node }), publisher: new Signer({ keys: publisherKeys }) }
+  const signers = {
+    node: new Signer({ keys: node }),
+    publisher: new Signer({ keys: publisherKeys }),
+    ...(authority === undefined ? {} : { authority: new Signer({ keys: authority }) }),
+  }
   const verifier = new Verifier({ proveStatement: async () => undefined })
   try {
     return await use(signers, verifier)
   } finally {
-    await Promise.all([signers.node, signers.publisher, verifier].map(part => part.stop()))
+    await Promise.all([...Object.values(signers), verifier].map(part => part.stop()))
   }
 }
 
@@ -147,9 +155,14 @@ async function withSigners<T>(
  * @throws CatalogError as `initHome`, `output-exists`
  */
 export async function requestMembership(
-  options: JoinOptions & { readonly request: string },
+  options: JoinOptions & {
+    readonly request: string
+    /** The node is to be an authority. */
+    readonly authority?: boolean
+  },
 ): Promise<{ home: string; peerId: string; publisher: string; request: string }> {
-  const { paths, keys, peerId, label } = await makeKeys(options)
+  const { paths, keys: made, peerId, label, passphrase } = await makeKeys(options)
+  const keys = options.authority === true ? { ...made, authority: await createAuthorityKeys(paths, passphrase) } : made
   const about = { label: options.label ?? label, time: Date.now() }
   const text = await withSigners(keys, signers => encodeRequest(about, signers))
   await writeFile(options.request, text, { flag: 'wx', flush: true }).catch(
@@ -175,12 +188,13 @@ export async function joinByFile(
 ): Promise<InitResult> {
   const joined = decodeMembershipFile(await readSmallFile(options.membership))
   const firstRoot = decodeRoot(joined.roots[0] ?? new Uint8Array())
-  return makeHome(options, async ({ keys }) => {
-    await withSigners(keys, ({ node, publisher }, verifier) =>
+  return makeHome(options, async ({ keys, paths, passphrase }) => {
+    const authorityKeys = await openAuthorityKeys(paths, passphrase)
+    await withSigners({ ...keys, authority: authorityKeys }, ({ node, publisher, authority }, verifier) =>
       proveJoined(
         joined,
         options.root ?? firstRoot.fingerprint,
-        { node: node.publicKeys, publisher: publisher.publicKeys },
+        { node: node.publicKeys, publisher: publisher.publicKeys, authority: authority?.publicKeys },
         { check: check => verifier.check(check), now: Date.now },
       ),
     )

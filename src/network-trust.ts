@@ -1,9 +1,11 @@
 // What a node believes and who it is, put together for node.ts: the trust chain over the catalogue's notices, the
 // port that the gate of the network asks, and the identities that it signs as. A part of the composition root.
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { decodeCbor, encodeCbor, equalBytes } from './base/cbor.ts'
 import { CatalogError, isCatalogError } from './base/errors.ts'
 import type { Log } from './base/log.ts'
+import { OneAtATime } from './base/one-at-a-time.ts'
 import type { TrustPaths } from './config/home.ts'
 import type { HomeKeys } from './home-keys.ts'
 import { type Admission, type Admissions, maxCredentialBytes } from './network/admission.ts'
@@ -21,6 +23,7 @@ import {
 } from './trust/certificate-files.ts'
 import type { PublisherIdentities } from './trust/publisher-identities.ts'
 import { decodeRoot } from './trust/root.ts'
+import type { Signer } from './trust/signer.ts'
 import { rootNotice, type Standing, TrustChain, type TrustChainDeps } from './trust/trust-chain.ts'
 
 /** The certificates of a home, read from its files. */
@@ -69,6 +72,8 @@ export class NetworkTrust implements Admissions {
   readonly #paths: TrustPaths
   #node: Chain
   #roots: readonly Uint8Array[] = []
+  /** A certificate for the keys of before must not come in while they are replaced. */
+  readonly #changes = new OneAtATime()
 
   constructor(deps: NetworkTrustDeps, options: { readonly paths: TrustPaths; readonly root: string }) {
     const { certificates, identities } = deps
@@ -136,24 +141,42 @@ export class NetworkTrust implements Admissions {
    * Takes a certificate made for this node's keys: proved, saved, and used from now on.
    * @throws CatalogError with a `certificate-…` code
    */
-  async install(chain: Chain): Promise<'node' | 'publisher' | 'delegation'> {
+  install(chain: Chain): Promise<'node' | 'publisher' | 'delegation'> {
+    return this.#changes.run(() => this.#install(chain))
+  }
+
+  async #install(chain: Chain): Promise<'node' | 'publisher' | 'delegation'> {
     const [leaf] = await this.chain.prove(chain, { kind: 'any' })
-    const { node, publisherKeys } = this.#deps.keys
+    const { node } = this.#deps.keys
     if (leaf?.type === 'node' && equalBytes(leaf.subject.ed25519, node.ed25519.publicKey)) {
       await saveChain(this.#paths.node, chain)
       this.#node = chain
       return 'node'
     }
-    if (leaf?.type !== 'publisher' || !equalBytes(leaf.subject.ed25519, publisherKeys.ed25519.publicKey))
+    if (leaf?.type !== 'publisher' || !equalBytes(leaf.subject.ed25519, this.identities.signer.publicKeys.ed25519))
       throw new CatalogError('certificate-wrong-usage', 'The certificate is not for the keys of this node.')
     const issuer = decodeChain(chain)[1]
     const own = leaf.publisher === this.identities.publisher && issuer?.type !== 'publisher'
-    await saveChain(
-      own ? this.#paths.publisher : join(this.#paths.delegations, `${leaf.publisher}.chain`),
-      chain,
-    )
+    await saveChain(own ? this.#paths.publisher : this.#delegationPath(leaf.publisher), chain)
     this.identities.replace(chain)
     return own ? 'publisher' : 'delegation'
+  }
+
+  /**
+   * Takes other keys for this node's publisher, with the chain for them, once `commit` has made both durable. Gives the
+   * publishers that had delegated to the keys of before.
+   */
+  rotate(signer: Signer, chain: Chain, commit: () => Promise<void>): Promise<readonly string[]> {
+    return this.#changes.run(async () => {
+      await commit()
+      const lost = this.identities.rotate(signer, chain)
+      for (const publisher of lost) await rm(this.#delegationPath(publisher), { force: true })
+      return lost
+    })
+  }
+
+  #delegationPath(publisher: string): string {
+    return join(this.#paths.delegations, `${publisher}.chain`)
   }
 
   async #collectRoots(): Promise<void> {

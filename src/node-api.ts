@@ -63,6 +63,7 @@ export interface NodeApiDeps {
   readonly caches: () => Status['caches']
   readonly bandwidth: () => Status['bandwidth']
   readonly networkNames: () => NetworkNameState[]
+  readonly membership: () => Status['membership']
   readonly refusals: () => RecentRefusal[]
   /** Peers that hold a root, each with whether in whole. */
   readonly holders: (root: string, options: CallOptions) => Promise<{ peer: string; complete: boolean }[]>
@@ -141,6 +142,7 @@ export function createNodeApi(deps: NodeApiDeps): NodeApi {
       caches: deps.caches(),
       memoryBytes: process.memoryUsage.rss(),
       networkNames: deps.networkNames().map(nameStatus),
+      membership: deps.membership(),
       refusals: deps.refusals().map(refusal => ({ ...refusal, at: new Date(refusal.at).toISOString() })),
     }
   }

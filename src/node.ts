@@ -45,6 +45,7 @@ import { askPeers, type NextHeadDeps } from './flows/next-head.ts'
 import type { PublishDeps } from './flows/publish.ts'
 import type { ReadDeps } from './flows/read.ts'
 import { type RenewDeps, renewHeads } from './flows/renew.ts'
+import { type OldKeys, resignHeads } from './flows/resign.ts'
 import { mendCopy, proveOffered, pullCopy, type ReplicateDeps } from './flows/replicate.ts'
 import { type Release, type ResolveDeps, resolution, resolve } from './flows/resolve.ts'
 import type { StandingOf } from './flows/standing.ts'
@@ -61,7 +62,9 @@ import { Libp2pHost } from './network/libp2p-host.ts'
 import { LimitedHost, limitsAnything } from './network/limited-host.ts'
 import { RecentRefusals } from './network/recent-refusals.ts'
 import { type HomeCertificates, NetworkTrust } from './network-trust.ts'
+import { NextPublisherKeys } from './next-publisher-keys.ts'
 import { createNodeApi, readLeased } from './node-api.ts'
+import { OwnCatalogue } from './own-catalogue.ts'
 import { Catalogue } from './registry/catalogue.ts'
 import { Search } from './registry/search.ts'
 import { Turns } from './registry/turns.ts'
@@ -124,6 +127,7 @@ export async function createNode(
     { records: scope('catalogue'), log },
     { ownPublisher: identities.publisher, cacheBytes: config.caches.recordsBytes },
   )
+  const ownCatalogue = new OwnCatalogue({ catalogue, records: scope('own-heads') })
   const search = new Search({ source: catalogue, log })
   const trust = new NetworkTrust(
     {
@@ -160,7 +164,8 @@ export async function createNode(
   const membership = createMembership({
     ...{ host, trust, scope, log },
     nodeKeys: { ed25519: keys.node.ed25519.publicKey, falcon: keys.node.falcon.publicKey },
-    publisher: signer,
+    nextKeys: new NextPublisherKeys({ secret: keys.secret }, { paths }),
+    signHeads: before => signHeadsAnew(before),
     authority: authorityOf(authoritySigner, certificates),
     check: check => verifier.check(check),
     present: () => libp2p.present(),
@@ -179,7 +184,7 @@ export async function createNode(
   const takeNotice = async (key: string, bytes: Uint8Array) => {
     if (noticeOf(bytes).key !== key)
       throw new CatalogError('bad-record', 'The record does not belong under its key.')
-    await acceptNotice(bytes)
+    return acceptNotice(bytes)
   }
   const router = new KadRouter({
     host: libp2p,
@@ -258,19 +263,24 @@ export async function createNode(
     publisher: identity.fingerprint,
     seal: <S extends Statement>(statement: S) => sealStatement(statement, identity),
   })
-  const signing = (rights: readonly PublisherRight[]) => (name: string) =>
-    sealAs(identities.for(name, rights))
+  const signing = (rights: readonly PublisherRight[]) => (name: string) => {
+    const { fingerprint: publisher } = identities.for(name, rights)
+    // Who it is now is asked when it is signed: keys may be rotated while a large package is stored.
+    const seal = <S extends Statement>(statement: S) =>
+      sealStatement(statement, identities.for(name, rights, publisher))
+    return { publisher, seal }
+  }
   const heads: Omit<NextHeadDeps, 'publisher' | 'seal'> = {
     network: config.network,
     now: Date.now,
-    catalogue,
+    catalogue: ownCatalogue,
     askPeers: (name, options) => askPeers({ peers, ask: resolving.ask, log }, name, options),
     exclusively: (name, work) => turns.take(name, work),
   }
   const publishing: PublishDeps = {
     ...heads,
     store,
-    catalogue,
+    catalogue: ownCatalogue,
     recall: id => recallRelease(id),
     announce: announceRelease,
     signsFor: signing(['publish']),
@@ -288,16 +298,25 @@ export async function createNode(
       const { names, rights } = identity.certificate
       const right = rights.includes('publish') ? 'head' : rights.includes('freshen') ? 'freshness' : undefined
       const signs: RenewDeps['signs'] = name => (grantsName(names, name) ? right : undefined)
-      renewed += await renewHeads({ ...heads, catalogue, announceHead, signs, ...sealAs(identity) })
+      renewed += await renewHeads({ ...heads, catalogue: ownCatalogue, announceHead, signs, ...sealAs(identity) })
     }
     return renewed
+  }
+  const signHeadsAnew = async ({ keys: key, distrusted }: { keys: Uint8Array } & Pick<OldKeys, 'distrusted'>) => {
+    const [identity] = identities.list()
+    if (identity === undefined) throw new Error('a node has a publisher of its own')
+    const { names, rights } = identity.certificate
+    const may = rights.includes('publish') || rights.includes('yank')
+    const signs = (name: string) => may && grantsName(names, name)
+    const deps = { ...heads, catalogue: ownCatalogue, announceHead, signs, ...sealAs(identity) }
+    return resignHeads(deps, { key, distrusted })
   }
   const healing = (publisher: string, name: string): HealDeps | undefined => {
     const identity = identities
       .list()
       .find(one => one.fingerprint === publisher && grantsName(one.certificate.names, name))
     if (identity === undefined) return undefined
-    return { ...heads, announceHead, log, signingKey: signer.publicKeys.ed25519, ...sealAs(identity) }
+    return { ...heads, announceHead, log, signingKey: identity.publicKeys.ed25519, ...sealAs(identity) }
   }
 
   const staging = new StagingArea(stagingRoot(paths.home))
@@ -473,12 +492,13 @@ export async function createNode(
     }),
     bandwidth: () => bandwidthStatus(config, limited),
     networkNames: () => names.names(),
+    membership: () => membershipStatus(trust),
     refusals: () => refusals.list(),
     holders: (root, options) => holdersOf(providers, root, options),
     executions,
     roots: createRootsApi(trust.chain),
     trust: createTrustApi({
-      ...{ trust, config, publisher: signer, peer: host.peer },
+      ...{ trust, config, peer: host.peer },
       authority:
         membership.authority === undefined ||
         authoritySigner === undefined ||
@@ -669,6 +689,12 @@ export async function createNode(
     ...membership.services,
   ]
   return { api, tokens, peer: host.peer, addresses: () => host.addresses(), ...inOrder(services, log) }
+}
+
+function membershipStatus(trust: NetworkTrust): Status['membership'] {
+  const root = trust.chain.network
+  const standing = trust.standing()
+  return standing.state === 'current' ? { root, state: 'current' } : { root, state: standing.state, why: standing.why }
 }
 
 function bandwidthStatus({ bandwidth }: Config, limited: LimitedHost | undefined): Status['bandwidth'] {

@@ -32,7 +32,6 @@ export interface TrustApiDeps {
   readonly authority:
     | { readonly chain: Chain; readonly issued: Authority['issued']; readonly signer: DocumentSigner }
     | undefined
-  readonly publisher: DocumentSigner
   readonly config: Config
   readonly peer: string
   /** What a connected member was admitted with. */
@@ -54,8 +53,8 @@ async function exportOf(
   const chain = await chainOf(deps, of)
   const certificate = (chain[0] as Certificate).fingerprint
   if (!x509) return { certificate, form: 'catalog', pem: encodeChainPem(chain) }
-  const { authority, publisher } = deps
-  return { certificate, form: 'x509', pem: await exportX509(chain, authority?.signer ?? publisher) }
+  const { authority, trust } = deps
+  return { certificate, form: 'x509', pem: await exportX509(chain, authority?.signer ?? trust.identities.signer) }
 }
 
 async function chainOf({ trust, authority }: TrustApiDeps, of: string): Promise<readonly Certificate[]> {

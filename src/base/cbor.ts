@@ -25,8 +25,7 @@ export function decodeCbor(bytes: Uint8Array, maxBytes: number, what: string): u
     throw new CatalogError('bad-record', `${what} is not DAG-CBOR: ${(error as Error).message}.`, {}, error)
   }
   // The decoder is strict about most things but not all (map key order): one comparison closes the rest.
-  if (!equalBytes(canonical, bytes))
-    throw new CatalogError('bad-record', `${what} is not in canonical form.`)
+  if (!equalBytes(canonical, bytes)) throw new CatalogError('bad-record', `${what} is not in canonical form.`)
   return value
 }
 

@@ -87,7 +87,7 @@ export interface Carriers {
   join(options: HomeChoices & { invite: string; label?: string; signal: AbortSignal }): Promise<MadeHome>
   /** Writes the file that an authority answers. */
   request(
-    options: HomeChoices & { request: string; label?: string },
+    options: HomeChoices & { request: string; label?: string; authority?: boolean },
   ): Promise<{ home: string; peerId: string; publisher: string; request: string }>
   /** Takes that answer. */
   complete(options: HomeChoices & { membership: string; root?: string }): Promise<MadeHome>

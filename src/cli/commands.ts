@@ -74,6 +74,7 @@ const nodeCommands: readonly Command[] = [
         summary: 'without a connection: write a request for an authority to answer',
         complete: 'path',
       },
+      { flags: '--authority', summary: 'with --request: this node is to be an authority too' },
       { flags: '--membership <file>', summary: 'the answer to that request', complete: 'path' },
       { flags: '--root <fingerprint>', summary: 'with --membership: which network it must be of' },
       passphraseOption,

@@ -69,9 +69,19 @@ export const certificateCommands: readonly Command[] = [
     operands: ['<peer-or-certificate>'],
     summary: 'take certificates back: all of a node, or one by its fingerprint',
     more: 'Only on the authority that issued them, or one above it. A revoked node is cut off as soon as the others hear of it.',
-    options: [{ flags: '--reason <text>', summary: 'why, for people' }],
+    options: [
+      { flags: '--reason <text>', summary: 'why, for people' },
+      {
+        flags: '--allow-rotation',
+        summary: 'of a publisher certificate: its node is trusted still, and may replace the keys',
+      },
+    ],
     examples: [
       ['catalog trust revoke 12D3KooW… --reason "key stolen"', ''],
+      [
+        'catalog trust revoke bdyq… --allow-rotation',
+        'others have the publisher’s keys: then, on its node, catalog trust rotate publisher',
+      ],
       ['catalog trust issued', 'shows the fingerprints'],
     ],
     load: load('revoke'),

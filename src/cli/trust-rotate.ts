@@ -1,4 +1,5 @@
-// `catalog trust rotate root`: the next version of the network's root, from proposal to publication.
+// `catalog trust rotate`: other keys for this node's publisher; and the next version of the network's root, from
+// proposal to publication.
 import type { Command } from './command.ts'
 
 export const rotateCommand: Command = {
@@ -8,6 +9,27 @@ export const rotateCommand: Command = {
   options: [],
   examples: [],
   verbs: [
+    {
+      name: 'publisher',
+      operands: [],
+      summary: 'give this node’s publisher new keys; its id, names and packages stay',
+      more:
+        'The daemon goes on meanwhile. The authority that certified the old keys must be connected: it certifies the new ' +
+        'ones, and every head is signed anew. Others who sign for this publisher get new certificates by themselves; ' +
+        'publishers that had delegated to this node must do so again.',
+      options: [
+        {
+          flags: '--revoke-old',
+          summary: 'end the old certificates, and yank what others signed with the old keys',
+        },
+        { flags: '--reason <text>', summary: 'with --revoke-old: why, for people' },
+      ],
+      examples: [
+        ['catalog trust rotate publisher', 'for example once a year'],
+        ['catalog trust rotate publisher --revoke-old --reason "laptop stolen"', 'others may have the keys'],
+      ],
+      load: () => import('./commands/trust-rotate-publisher.ts'),
+    },
     {
       name: 'root',
       operands: [],

@@ -71,6 +71,13 @@ export interface Status {
   readonly peerId: string
   readonly publisher: string
   readonly network: string
+  readonly membership: {
+    /** Fingerprint of the network's root. */
+    readonly root: string
+    /** What this node's own certificate is worth now; where something is wrong, `why` is a sentence. */
+    readonly state: 'current' | 'stale' | 'refused'
+    readonly why?: string
+  }
   readonly addresses: readonly string[]
   readonly home: string
   readonly uptimeSeconds: number

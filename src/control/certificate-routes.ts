@@ -13,6 +13,8 @@ import type {
   IssueResult,
   RevokeRequest,
   RevokeResult,
+  RotateRequest,
+  RotateResult,
 } from './certificates-api.ts'
 import type { ApiOf, SignalOf } from './routes.ts'
 import { answers, queries, type SchemaOf } from './schemas.ts'
@@ -51,7 +53,13 @@ const requests = {
       .string()
       .regex(/^[A-Za-z0-9]{32,128}$/, 'is neither a peer id nor the fingerprint of a certificate'),
     reason: z.string().max(200).optional(),
+    allowRotation: z.boolean().optional(),
   }) satisfies SchemaOf<RevokeRequest>,
+  rotate: z.strictObject({
+    what: z.literal('publisher'),
+    revokeOld: z.boolean().optional(),
+    reason: label.max(200).optional(),
+  }) satisfies SchemaOf<RotateRequest>,
   issue: z.strictObject({
     request: z.string().min(1).max(maxRequestLength),
     ...member,
@@ -96,6 +104,12 @@ const results = {
     publisher: text,
   }) satisfies SchemaOf<IssueResult>,
   issued: z.object({ certificates: z.array(issued) }),
+  rotate: z.object({
+    ...{ publisher: text, certificate: text, keys: text, notAfter: text, by: text },
+    previous: z.object({ certificate: text, keys: text, revoked: z.boolean() }),
+    heads: z.number().describe('How many heads were signed anew'),
+    warnings: texts,
+  }) satisfies SchemaOf<RotateResult>,
 }
 
 const answer = (schema: z.ZodType) => ({ 200: schema, default: answers.error })
@@ -145,6 +159,18 @@ export function addCertificateRoutes(app: Routes, api: ApiOf, signalOf: SignalOf
       },
     },
     request => api(request).certificates.issue(request.body as IssueRequest),
+  )
+  app.post(
+    '/v1/trust/rotations',
+    {
+      config,
+      schema: {
+        summary: "Replace the keys of this node's publisher",
+        body: requests.rotate,
+        response: answer(results.rotate),
+      },
+    },
+    request => api(request).certificates.rotate(request.body as RotateRequest, { signal: signalOf(request) }),
   )
   app.get(
     '/v1/trust/certificates',

@@ -4,6 +4,7 @@
 //   POST   /v1/trust/grants         GrantRequest  -> GrantResult
 //   POST   /v1/trust/revocations    RevokeRequest -> RevokeResult
 //   POST   /v1/trust/certificates   IssueRequest  -> IssueResult
+//   POST   /v1/trust/rotations      RotateRequest -> RotateResult
 //   GET    /v1/trust/certificates                    { certificates: IssuedCertificate[] }
 import type { CallOptions } from '../base/lifecycle.ts'
 
@@ -51,6 +52,8 @@ export interface RevokeRequest {
   /** A peer id, or the fingerprint of a certificate. */
   readonly target: string
   readonly reason?: string | undefined
+  /** The target is a publisher's certificate, and its node, which is trusted still, may replace the keys. */
+  readonly allowRotation?: boolean | undefined
 }
 
 export interface RevokeResult {
@@ -96,7 +99,29 @@ export interface IssuedCertificate {
   readonly reason?: string
 }
 
-/** Every method may throw CatalogError; all but `grant` need a node that is an authority (`capability-missing`). */
+export interface RotateRequest {
+  readonly what: 'publisher'
+  /** The old certificate is to hold no more: others may have its keys. */
+  readonly revokeOld?: boolean | undefined
+  readonly reason?: string | undefined
+}
+
+export interface RotateResult {
+  /** The publisher's id, which stays. */
+  readonly publisher: string
+  readonly certificate: string
+  /** Fingerprint of the new keys. */
+  readonly keys: string
+  readonly notAfter: string
+  /** The authority that certified them. */
+  readonly by: string
+  readonly previous: { readonly certificate: string; readonly keys: string; readonly revoked: boolean }
+  /** How many heads were signed anew. */
+  readonly heads: number
+  readonly warnings: readonly string[]
+}
+
+/** Every method may throw CatalogError; all but `grant` and `rotate` need a node that is an authority (`capability-missing`). */
 export interface CertificatesApi {
   invite(request: InviteRequest): Promise<InviteResult>
   grant(request: GrantRequest, options: CallOptions): Promise<GrantResult>
@@ -104,4 +129,6 @@ export interface CertificatesApi {
   issue(request: IssueRequest): Promise<IssueResult>
   /** The newest first. */
   issued(): Promise<IssuedCertificate[]>
+  /** Other keys for this node's publisher. */
+  rotate(request: RotateRequest, options: CallOptions): Promise<RotateResult>
 }

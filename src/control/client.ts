@@ -54,6 +54,8 @@ import type {
   IssueResult,
   RevokeRequest,
   RevokeResult,
+  RotateRequest,
+  RotateResult,
 } from './certificates-api.ts'
 import type { NoticeRequest, NoticeResult, RootState } from './roots-api.ts'
 import type { CanAnswer, CanQuestion, ExportRequest, ExportResult, TrustView } from './trust-calls.ts'
@@ -210,6 +212,10 @@ export class ControlClient {
 
   issueCertificates(request: IssueRequest, options?: CallOptions): Promise<IssueResult> {
     return this.#json('POST', '/v1/trust/certificates', request, options)
+  }
+
+  rotateKeys(request: RotateRequest, options?: CallOptions): Promise<RotateResult> {
+    return this.#json('POST', '/v1/trust/rotations', request, options)
   }
 
   async issuedCertificates(options?: CallOptions): Promise<IssuedCertificate[]> {

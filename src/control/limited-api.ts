@@ -87,6 +87,7 @@ export function limitApi(api: NodeApi, caller: Caller, tokens: AccessTokens): No
       revoke: administer,
       issue: administer,
       issued: administer,
+      rotate: administer,
     },
     roots: { current: administer, accept: administer },
     trust: { show: administer, can: administer, export: administer },

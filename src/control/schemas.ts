@@ -279,6 +279,11 @@ const status = z.object({
   peerId: text,
   publisher: text,
   network: text,
+  membership: z.object({
+    root: text,
+    state: z.enum(['current', 'stale', 'refused']),
+    why: text.optional(),
+  }),
   addresses: z.array(text),
   home: text,
   uptimeSeconds: z.number(),

@@ -20,7 +20,7 @@ import {
 import type { Verified } from '../assets/stage.ts'
 import { decodeCbor } from '../base/cbor.ts'
 import { CatalogError, isCatalogError } from '../base/errors.ts'
-import type { StandingOf } from './standing.ts'
+import { hasExpired, type StandingOf } from './standing.ts'
 
 export interface ProveDeps {
   readonly network: string
@@ -31,6 +31,7 @@ export interface ProveDeps {
 
 export interface AcceptDeps extends ProveDeps {
   readonly catalogue: {
+    head(publisher: string, name: string): Promise<Envelope<HeadStatement> | undefined>
     addRelease(envelope: Verified<Envelope<ReleaseStatement>>): Promise<unknown>
     addHead(envelope: Verified<Envelope<HeadStatement>>): Promise<unknown>
     addFreshness(envelope: Verified<Envelope<FreshnessStatement>>): Promise<unknown>
@@ -84,7 +85,29 @@ export async function accept(deps: AcceptDeps, bytes: Uint8Array): Promise<void>
   else await deps.catalogue.addFreshness(envelope as Verified<Envelope<FreshnessStatement>>)
 }
 
+/**
+ * Who holds a key that has had its day can backdate, under any number: what stands on a certificate that holds does not
+ * give way to it.
+ * @throws CatalogError `certificate-expired`
+ */
+async function refuseOutlived(
+  { catalogue, standing }: AcceptDeps,
+  head: Envelope<HeadStatement>,
+): Promise<void> {
+  if (!hasExpired(standing(head))) return
+  const { publisher, name, sequence } = head.statement
+  const known = await catalogue.head(publisher, name)
+  const state = known === undefined ? undefined : standing(known)
+  if (known === undefined || state === undefined || state.state === 'refused' || hasExpired(state)) return
+  throw new CatalogError(
+    'certificate-expired',
+    `Head ${sequence} of ${name} by ${publisher} is refused: its certificate has expired, and the known head is by a certificate that holds.`,
+    { known: known.id, refused: head.id },
+  )
+}
+
 async function addHead(deps: AcceptDeps, head: Verified<Envelope<HeadStatement>>): Promise<void> {
+  await refuseOutlived(deps, head)
   try {
     await deps.catalogue.addHead(head)
   } catch (error) {
@@ -122,8 +145,11 @@ export function refuseUnlessStanding({ standing }: Pick<ProveDeps, 'standing'>, 
   })
 }
 
-async function proveEquivocation(deps: ProveDeps, proof: Equivocation): Promise<Verified<Equivocation>> {
-  for (const head of proof.heads) refuseUnlessStanding(deps, await prove(deps, head))
+async function proveEquivocation(deps: AcceptDeps, proof: Equivocation): Promise<Verified<Equivocation>> {
+  for (const head of proof.heads) {
+    refuseUnlessStanding(deps, await prove(deps, head))
+    await refuseOutlived(deps, head)
+  }
   return proof as Verified<Equivocation>
 }
 

@@ -6,6 +6,7 @@ import { CatalogError } from '../base/errors.ts'
 import type { RecordKey } from '../network/router.ts'
 import { type ProveDeps, prove, refuseUnlessStanding } from './accept.ts'
 import type { Head } from './resolve.ts'
+import { hasExpired } from './standing.ts'
 
 export interface DhtRecordsDeps {
   readonly proving: ProveDeps
@@ -16,13 +17,13 @@ export interface DhtRecordsDeps {
     noteSeen(publisher: string, name: string, sequence: number): void
     notice(key: string): Promise<Uint8Array | undefined>
   }
-  /** Takes a trust document that belongs under this key of notices. @throws CatalogError when it is another's, forged or old */
+  /** Takes a trust document that belongs under this key of notices; `waiting`: nobody can tell yet. @throws CatalogError when it is another's, forged or old */
   readonly takeNotice: (key: string, value: Uint8Array) => Promise<unknown>
 }
 
 /** The cheapest check first: a record of another key costs no signature. @throws CatalogError as `accept`, and `stale-record` */
 export async function validateRecord(deps: DhtRecordsDeps, key: RecordKey, value: Uint8Array): Promise<void> {
-  if (key.kind === 'notice') return void (await deps.takeNotice(key.notice, value))
+  if (key.kind === 'notice') return takeNotice(deps, key.notice, value)
   const envelope = decodeEnvelope(value)
   if (!belongsUnder(key, envelope))
     throw new CatalogError('bad-record', 'The record does not belong under its key.')
@@ -36,7 +37,25 @@ export async function validateRecord(deps: DhtRecordsDeps, key: RecordKey, value
   await prove(deps.proving, envelope)
   if (statement.type !== 'head') return
   refuseUnlessStanding(deps.proving, envelope)
+  // The number of a key that has had its day must not stand in the way of others.
+  if (hasExpired(deps.proving.standing(envelope)))
+    throw new CatalogError(
+      'certificate-expired',
+      `The head of ${statement.name} is refused: its certificate has expired.`,
+      {
+        id: envelope.id,
+      },
+    )
   deps.catalogue.noteSeen(statement.publisher, statement.name, statement.sequence)
+}
+
+/** Kept unproved, it would keep the true one out. */
+async function takeNotice(deps: DhtRecordsDeps, key: string, value: Uint8Array): Promise<void> {
+  if ((await deps.takeNotice(key, value)) !== 'waiting') return
+  throw new CatalogError(
+    'root-not-trusted',
+    `The root ${key} is refused: the one before it is not known here yet.`,
+  )
 }
 
 const expired = ({ statement, id }: Envelope, at: number) =>

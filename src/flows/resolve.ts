@@ -14,7 +14,7 @@ import type { Log } from '../base/log.ts'
 import type { Router } from '../network/router.ts'
 import { chooseVersion, headsFor, heldBack, type Judgement, judge, revoked } from './resolve/judgement.ts'
 import { comparePinned, searchCid, searchName } from './resolve/network-search.ts'
-import { headStanding, type StandingOf } from './standing.ts'
+import { hasExpired, headStanding, type StandingOf } from './standing.ts'
 
 export type Release = Envelope<ReleaseStatement>
 export type Head = Envelope<HeadStatement>
@@ -131,7 +131,7 @@ async function searchFor(
     for await (const _ of search) {
       const found = await here()
       if (found === undefined || !isGood(found)) continue
-      await comparePinned(deps, found.release.statement, wanted)
+      await comparePinned(deps, found.release.statement, ref.kind === 'name' ? ref.range : '*', wanted)
       const compared = await here()
       if (compared !== undefined && isGood(compared)) return compared
     }
@@ -222,7 +222,9 @@ async function byName(
   const all = await headsFor(deps, name, options)
   const standings = await Promise.all(all.map(head => headStanding(deps, head)))
   const standing = all.filter((_, at) => standings[at]?.state !== 'refused')
-  const heads = standing.length > 0 ? standing : all
+  // Whoever held the name until a certificate expired has no say beside those who hold it now.
+  const holding = standing.filter(head => !hasExpired(deps.standing(head)))
+  const heads = [holding, standing, all].find(some => some.length > 0) ?? []
   if (heads.length > 1) throw ambiguous(name, heads)
   const [head] = heads
   if (head === undefined) return undefined

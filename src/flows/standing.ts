@@ -7,11 +7,17 @@ import type { Head } from './resolve.ts'
 export type Standing =
   | { readonly state: 'current' }
   /** Too old to be sure of; `since` in ms since 1970. `why` is a sentence. */
-  | { readonly state: 'stale'; readonly why: string; readonly since: number }
+  | { readonly state: 'stale'; readonly why: string; readonly since: number; readonly expired?: true }
   | { readonly state: 'refused'; readonly code: ErrorCode; readonly why: string }
 
-/** Whether an envelope's chain is valid now, nothing in it revoked, and this node not cut off from the news of it. */
+/**
+ * Whether an envelope's chain is valid now, nothing in it revoked, and this node not cut off from the news of it.
+ * `expired`: stale because a certificate of the chain has had its day.
+ */
 export type StandingOf = (envelope: Envelope) => Standing
+
+export const hasExpired = (standing: Standing): boolean =>
+  standing.state === 'stale' && standing.expired === true
 
 export interface HeadStandingDeps {
   readonly now: () => number
@@ -37,6 +43,9 @@ export async function headStanding(deps: HeadStandingDeps, head: Head): Promise<
 /** When the head is old news: its own expiry, or what a freshness statement that holds makes of it. */
 async function expiryOf({ catalogue, standing }: HeadStandingDeps, { id, statement }: Head): Promise<number> {
   const fresh = await catalogue.freshness(statement.publisher, statement.name)
-  if (fresh?.statement.head !== id || standing(fresh).state === 'refused') return statement.expiresAt
+  if (fresh?.statement.head !== id) return statement.expiresAt
+  // Nor by a key that has had its day: whoever has it can backdate.
+  const state = standing(fresh)
+  if (state.state === 'refused' || hasExpired(state)) return statement.expiresAt
   return Math.max(statement.expiresAt, fresh.statement.expiresAt)
 }

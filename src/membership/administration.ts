@@ -19,12 +19,14 @@ import type { Invites } from '../trust/invites.ts'
 import { decodeRequest, encodeMembershipFile, issueForRequest } from '../trust/request.ts'
 import type { TrustChain, TrustChainDeps } from '../trust/trust-chain.ts'
 import type { OwnCertificates } from './certificates-server.ts'
+import type { Rotations } from './rotations.ts'
 
 export interface AdministrationDeps {
   readonly host: Host
   readonly own: Pick<OwnCertificates, 'chain'>
   /** Where this node is an authority: it, and its invites. */
   readonly authority?: { readonly authority: Authority; readonly invites: Invites } | undefined
+  readonly rotations?: Pick<Rotations, 'allow'> | undefined
   readonly trust: Pick<TrustChain, 'network' | 'root' | 'roots' | 'revocationLists'>
   readonly check: TrustChainDeps['check']
   readonly now: () => number
@@ -75,7 +77,12 @@ export class Administration {
   async invite(order: InviteOrder): Promise<{ invite: string; expires: string }> {
     const { invites } = this.#authority('An invite cannot be made')
     const { trust, host } = this.#deps
-    const { expiresSeconds, name, label } = order
+    const { expiresSeconds, name, label, roles } = order
+    if (roles?.includes('authority') === true)
+      throw new CatalogError(
+        'invalid-request',
+        'Nobody becomes an authority by an invite. On its machine: `catalog init --request FILE --authority`; here: `catalog trust issue FILE --role authority`.',
+      )
     if (name !== undefined && parseNetworkName(name)?.name !== name)
       throw new CatalogError(
         'invalid-request',
@@ -103,10 +110,15 @@ export class Administration {
    * Takes back one certificate, or all that a peer has.
    * @throws CatalogError `capability-missing` (no authority here), `not-found`, `invalid-request`
    */
-  async revoke(order: { readonly target: string; readonly reason?: string | undefined }) {
+  async revoke(order: {
+    readonly target: string
+    readonly reason?: string | undefined
+    /** The node that has the certificate may still replace the keys (rotations.ts). */
+    readonly allowRotation?: boolean | undefined
+  }) {
     const { authority } = this.#authority('Nothing was revoked')
-    const { target, reason = '' } = order
-    const fingerprints = isFingerprint(target) ? [target] : await this.#certificatesOf(target, authority)
+    const { target, reason = '', allowRotation = false } = order
+    const fingerprints = await this.#targets(target, allowRotation, authority)
     const own = (['node', 'publisher'] as const).map(
       kind => decodeChain(this.#deps.own.chain(kind))[0]?.fingerprint,
     )
@@ -117,6 +129,18 @@ export class Administration {
       )
     const list = await authority.revoke(fingerprints, reason.slice(0, 200))
     return { revoked: fingerprints, sequence: list.sequence, expires: iso(list.expiresAt) }
+  }
+
+  async #targets(target: string, allowRotation: boolean, authority: Authority): Promise<readonly string[]> {
+    const { rotations } = this.#deps
+    if (!isFingerprint(target)) {
+      if (!allowRotation) return this.#certificatesOf(target, authority)
+      throw new CatalogError(
+        'invalid-request',
+        'Nothing was revoked: --allow-rotation takes the fingerprint of a publisher certificate. A node that is revoked as a whole cannot ask for anything.',
+      )
+    }
+    return allowRotation && rotations !== undefined ? rotations.allow(target) : [target]
   }
 
   async #certificatesOf(peer: PeerText, authority: Authority): Promise<string[]> {

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
-import { OneAtATime } from '../base/one-at-a-time.ts'
+import type { OneAtATime } from '../base/one-at-a-time.ts'
 import type { Host, PeerText } from '../network/host.ts'
 import { keyOfPeer } from '../network/identity.ts'
 import type { Authority } from '../trust/authority.ts'
@@ -34,6 +34,8 @@ export interface GrantsDeps {
   readonly trust: Pick<TrustChain, 'network' | 'prove'>
   readonly check: TrustChainDeps['check']
   readonly now: () => number
+  /** A grant adds to the one before: two at once would each lose the other's names. */
+  readonly issuing: OneAtATime
 }
 
 export interface GrantOrder {
@@ -62,8 +64,6 @@ export interface Granted {
 
 export class Grants {
   readonly #deps: GrantsDeps
-  /** A grant adds to the one before: two at once would each lose the other's names. */
-  readonly #turn = new OneAtATime()
 
   constructor(deps: GrantsDeps) {
     this.#deps = deps
@@ -87,7 +87,7 @@ export class Grants {
         `${JSON.stringify(order.to)} is no peer id. \`catalog status\` on the other node shows its own.`,
       )
     const authority = order.delegate === true ? undefined : this.#deps.authority
-    const { chain, warnings } = await this.#turn.run(() =>
+    const { chain, warnings } = await this.#deps.issuing.run(() =>
       authority === undefined
         ? this.#delegate(order, key, options)
         : this.#grantNames(authority, order, key, options),

@@ -140,6 +140,15 @@ export class JoinServer {
     }
   }
 
+  /** Keys that were rotated go on under the id that this authority knows them by, though their certificate has lapsed. */
+  async #publisherFor(holder: Uint8Array, keys: PublicKeys): Promise<ReturnType<typeof newPublisher>> {
+    const made = newPublisher(keys)
+    for (const { certificate } of await this.#deps.authority.issuer.ledger.ofHolder(holder))
+      if (certificate.type === 'publisher' && subjectOf(certificate) === made.publisher)
+        return { ...made, publisher: certificate.publisher }
+    return made
+  }
+
   /** A second try with the same keys gets what the first one got. */
   async #admit(
     { node: nodeKeys, publisher: publisherKeys, label: asked }: JoinRequest,
@@ -163,7 +172,7 @@ export class JoinServer {
       had(nodeKeys, 'node') ?? (await authority.issueNode({ subject: nodeKeys, roles, capabilities, label }))
     const publisher =
       had(publisherKeys, 'publisher') ??
-      (await authority.issuePublisher({ ...newPublisher(publisherKeys), holder, label }))
+      (await authority.issuePublisher({ ...(await this.#publisherFor(holder, publisherKeys)), holder, label }))
     log.info({ certificate: authority.certificate.fingerprint, roles, label }, 'a node has joined')
     return { roots: await trust.roots(), node, publisher, revocations: listsFor(trust, authority) }
   }

@@ -114,6 +114,23 @@ export class Renewals implements Service {
         log.debug({ peer, error: String(error) }, 'an authority did not renew the certificates of this node')
       }
     }
+    if (authority !== undefined) await this.#take(await this.#vouch(authority))
+  }
+
+  /** An authority certifies its own node where the one that did is gone: it could do so for any. */
+  #vouch(authority: Authority): Promise<readonly Chain[]> {
+    const holder = keyOfPeer(this.#deps.host.peer)
+    const issued = this.#due().flatMap(certificate => {
+      const { subject, label } = certificate
+      if (certificate.type === 'node') {
+        const { roles, capabilities } = certificate
+        return [authority.issueNode({ subject, label, roles, capabilities })]
+      }
+      if (certificate.type !== 'publisher') return []
+      const { publisher, names, rights } = certificate
+      return [authority.issuePublisher({ subject, label, publisher, names, rights, holder })]
+    })
+    return Promise.all(issued)
   }
 
   /** One that is refused does not keep the others from being used. */

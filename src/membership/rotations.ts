@@ -11,7 +11,7 @@ import { encodeCbor, equalBytes } from '../base/cbor.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { KeyValue } from '../base/key-value.ts'
 import type { Log } from '../base/log.ts'
-import { OneAtATime } from '../base/one-at-a-time.ts'
+import type { OneAtATime } from '../base/one-at-a-time.ts'
 import type { PeerText } from '../network/host.ts'
 import { keyOfPeer } from '../network/identity.ts'
 import type { Authority } from '../trust/authority.ts'
@@ -32,6 +32,8 @@ export interface RotationsDeps {
   readonly check: TrustChainDeps['check']
   readonly now: () => number
   readonly log: Log
+  /** What is issued to publishers, in order: a grant for keys that are just being replaced would make them the newest. */
+  readonly issuing: OneAtATime
 }
 
 /** Each adds 6 KiB to the ledger for good; keys are rotated once in years. */
@@ -42,8 +44,6 @@ type PublisherCertificate = Certificate<PublisherGrant>
 export class Rotations {
   readonly #deps: RotationsDeps
   readonly #made: PeerLimit
-  /** The same question twice at once would make two certificates. */
-  readonly #turn = new OneAtATime()
 
   constructor(deps: RotationsDeps) {
     this.#deps = deps
@@ -56,7 +56,8 @@ export class Rotations {
    *   `certificate-bad-signature`, `busy`, and as `Issuer.issue`
    */
   rotate(asker: PeerText, request: RotationRequest): Promise<Chain> {
-    return this.#turn.run(() => this.#rotate(asker, request))
+    // The same question twice at once would make two certificates.
+    return this.#deps.issuing.run(() => this.#rotate(asker, request))
   }
 
   async #rotate(asker: PeerText, request: RotationRequest): Promise<Chain> {
@@ -101,7 +102,7 @@ export class Rotations {
     if (newest !== undefined && isFor(newest, shown.subject)) return newest
     throw new CatalogError(
       'stale-record',
-      `The keys of the certificate ${shown.fingerprint} are not the newest of the publisher ${shown.publisher}.`,
+      `The keys of the certificate ${shown.fingerprint} are not the newest of the publisher ${shown.publisher}: they were replaced. Where the newer ones are lost, the operator of this authority can allow others: \`catalog trust revoke ${shown.fingerprint} --allow-rotation\`.`,
       { certificate: shown.fingerprint },
     )
   }

@@ -19,6 +19,8 @@ export const certificateLimits = {
   /** Certificates of one chain, and their bytes together. */
   maxChain: 8,
   maxChainBytes: 48 * 1024,
+  /** Entries of `critical` and of `extensions`. */
+  maxExtensions: 16,
 } as const
 
 export const certificateTypes = ['authority', 'node', 'publisher'] as const
@@ -35,6 +37,9 @@ export type NodeCapability = (typeof nodeCapabilities)[number]
 export const publisherRights = ['delegate', 'freshen', 'publish', 'yank'] as const
 export type PublisherRight = (typeof publisherRights)[number]
 
+/** What is more than one value is carried as bytes. */
+export type Extensions = Readonly<Record<string, string | number | boolean | null | Uint8Array>>
+
 interface Common {
   /** Root fingerprint of the network. */
   readonly network: string
@@ -49,8 +54,8 @@ interface Common {
   /** For people alone; proves nothing. */
   readonly label?: string
   /** Extensions that a verifier must understand or refuse the certificate; none is defined yet. */
-  readonly critical: Readonly<Record<string, unknown>>
-  readonly extensions: Readonly<Record<string, unknown>>
+  readonly critical: Extensions
+  readonly extensions: Extensions
 }
 
 export interface AuthorityGrant {
@@ -156,8 +161,8 @@ function decodeCommon(fields: Fields): Common {
     notBefore,
     notAfter,
     ...(fields.has('label') ? { label: fields.text('label', 200) } : {}),
-    critical: plainMap(fields, 'critical'),
-    extensions: plainMap(fields, 'extensions'),
+    critical: extensionsOf(fields, 'critical'),
+    extensions: extensionsOf(fields, 'extensions'),
   }
 }
 
@@ -187,9 +192,18 @@ function decodeGrant(fields: Fields, type: CertificateType): CertificateGrant {
 const oneOf = <T extends string>(fields: Fields, field: string, known: readonly T[]): readonly T[] =>
   fields.texts(field, known.length, text => known.includes(text as T)) as readonly T[]
 
-function plainMap(fields: Fields, field: string): Readonly<Record<string, unknown>> {
+/** Flat: whoever decodes nested ones, and keeps them, pays fifty times their bytes in memory. */
+function extensionsOf(fields: Fields, field: string): Extensions {
   const value = fields.raw(field)
   if (value === null || typeof value !== 'object' || Array.isArray(value) || value instanceof Uint8Array)
     throw fields.refuse(`${field} is not a map`)
-  return value as Record<string, unknown>
+  const values = Object.values(value)
+  const isFlat = values.every(
+    one => one === null || typeof one !== 'object' || one instanceof Uint8Array,
+  )
+  if (values.length > certificateLimits.maxExtensions || !isFlat)
+    throw fields.refuse(
+      `${field} is not a map of at most ${certificateLimits.maxExtensions} bytes, texts and numbers`,
+    )
+  return value as Extensions
 }

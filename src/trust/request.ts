@@ -130,6 +130,11 @@ export async function issueForRequest(
       'certificate-wrong-network',
       `The request is meant for the network ${request.root}, this one is ${trust.network}.`,
     )
+  if (roles.includes('authority') && request.authority === undefined)
+    throw new CatalogError(
+      'invalid-request',
+      'The request is not of a node that is to be an authority: it has no keys of one. Make it with `catalog init --request FILE --authority`.',
+    )
   const holder = request.node.ed25519
   const node = await authority.issueNode({ subject: request.node, roles, capabilities, label })
   const publisher = await authority.issuePublisher({ ...newPublisher(request.publisher), holder, label })

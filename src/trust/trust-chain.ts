@@ -41,7 +41,8 @@ export interface TrustChainOptions {
 /** What a chain is worth now. */
 export type Standing =
   | { readonly state: 'current' }
-  | { readonly state: 'stale'; readonly why: string; readonly since: number }
+  /** `expired`: a certificate has had its day; else this node is cut off from the news of it. */
+  | { readonly state: 'stale'; readonly why: string; readonly since: number; readonly expired?: true }
   | { readonly state: 'refused'; readonly code: ErrorCode; readonly why: string }
 
 /** What changed, for those who must look again at what they believed; `renewed`: a list that takes nothing more back. */
@@ -52,8 +53,8 @@ const maxNoticeBytes = 128 * 1024
 const maxWaitingRoots = 16
 /** Half a million envelopes share a few certificates: 3 KiB each. */
 const maxRemembered = 4096
-/** Nobody has proved what is decoded: strangers may send the largest there are. */
-const maxDecodedBytes = 16 * 1024 * 1024
+/** Of the certificates that are kept decoded, and of chains: five times as much in memory. */
+const maxDecodedBytes = 8 * 1024 * 1024
 
 export const rootNotice = (version: number): string => `root/${String(version).padStart(6, '0')}`
 export const revocationNotice = (issuer: string): string => `revocations/${issuer}`
@@ -83,13 +84,22 @@ export class TrustChain {
   readonly #options: TrustChainOptions
   readonly #lists = new Map<string, RevocationList>()
   readonly #revoked = new Map<string, Map<string, string>>()
-  /** Decoded certificates by the CID of their bytes, and whole chains by the digest of theirs. */
+  /**
+   * Decoded certificates by the CID of their bytes, and whole chains by the digest of theirs: proved ones alone, so that
+   * strangers can neither fill these nor crowd anything out.
+   */
   readonly #decoded = new LRUCache<string, Certificate>({
     max: maxRemembered,
     maxSize: maxDecodedBytes,
     sizeCalculation: ({ bytes }) => bytes.byteLength,
   })
-  readonly #chains = new LRUCache<string, readonly Certificate[]>({ max: maxRemembered })
+  readonly #chains = new LRUCache<string, readonly Certificate[]>({
+    max: maxRemembered,
+    maxSize: maxDecodedBytes,
+    sizeCalculation: chain => chain.reduce((sum, { bytes }) => sum + bytes.byteLength, 0),
+  })
+  /** Decoded chains that are, or were, among these. */
+  readonly #kept = new WeakSet<readonly Certificate[]>()
   /** Decoded certificates whose signatures held, and under which root. */
   readonly #held = new WeakMap<Certificate, string>()
   readonly #waitingRoots = new Map<number, Uint8Array>()
@@ -233,6 +243,7 @@ export class TrustChain {
   ): Promise<readonly Certificate[]> {
     const certificates = this.#decode(chain)
     await this.#prove(certificates, usage, at)
+    this.#remember(chain, certificates)
     return certificates
   }
 
@@ -242,6 +253,7 @@ export class TrustChain {
     const certificates = this.#decode(envelope.chain)
     // A release outlives the certificate that signed it: whether it counts, a current head says.
     await this.#prove(certificates, usageOf(envelope), statement.signedAt, statement.type === 'release')
+    this.#remember(envelope.chain, certificates)
   }
 
   /** What an envelope that was proved is worth now. */
@@ -259,7 +271,7 @@ export class TrustChain {
     const since = this.#endOf(chain)
     const before = refusal(since)
     return before === undefined
-      ? { state: 'stale', why, since }
+      ? { state: 'stale', why, since, expired: true }
       : { state: 'refused', code: before.code, why: before.message }
   }
 
@@ -325,19 +337,16 @@ export class TrustChain {
       size > certificateLimits.maxChainBytes
     )
       return decodeChain(chain)
-    const digest = Buffer.from(blake3(lengthPrefixed(...chain))).toString('latin1')
-    const known = this.#chains.get(digest)
+    const known = this.#chains.get(digestOf(chain))
     if (known !== undefined) return known
-    const certificates = chain.map(bytes => this.#decodeOne(bytes))
-    this.#chains.set(digest, certificates)
-    return certificates
+    return chain.map(bytes => this.#decoded.get(cidOf(bytes)) ?? decodeCertificate(bytes))
   }
 
-  #decodeOne(bytes: Uint8Array): Certificate {
-    const id = cidOf(bytes)
-    const certificate = this.#decoded.get(id) ?? decodeCertificate(bytes)
-    this.#decoded.set(id, certificate)
-    return certificate
+  #remember(chain: readonly Uint8Array[], certificates: readonly Certificate[]): void {
+    if (this.#kept.has(certificates)) return
+    this.#kept.add(certificates)
+    this.#chains.set(digestOf(chain), certificates)
+    for (const certificate of certificates) this.#decoded.set(cidOf(certificate.bytes), certificate)
   }
 
   async #holdCertificates(signatures: readonly ChainSignature[], root: string): Promise<void> {
@@ -371,6 +380,9 @@ export class TrustChain {
       }
   }
 }
+
+const digestOf = (chain: readonly Uint8Array[]): string =>
+  Buffer.from(blake3(lengthPrefixed(...chain))).toString('latin1')
 
 const rightsFor: Readonly<Record<Statement['type'], readonly ('publish' | 'yank' | 'freshen')[]>> = {
   release: ['publish'],

@@ -7,6 +7,7 @@ import type {
   IssuedCertificate,
   IssueRequest,
   RevokeRequest,
+  RotateRequest,
 } from '../../src/control/certificates-api.ts'
 
 const peer = `12D3KooW${'a'.repeat(44)}`
@@ -63,6 +64,12 @@ export class MemoryCertificates implements CertificatesApi {
 
   async issued() {
     return this.ledger
+  }
+
+  async rotate({ revokeOld = false }: RotateRequest) {
+    const { certificate, notAfter } = this.#issue('publisher', { peer, publisher: 'bown' })
+    const previous = { certificate: 'bbefore', keys: 'bold', revoked: revokeOld }
+    return { publisher: 'bown', certificate, keys: 'bnew', notAfter, by: peer, previous, heads: 1, warnings: [] }
   }
 
   #issue(type: IssuedCertificate['type'], more: Partial<IssuedCertificate>): IssuedCertificate {

@@ -134,6 +134,7 @@ export class MemoryNode implements NodeApi {
           problems: [],
         },
       ],
+      membership: { root: `b${'a'.repeat(55)}`, state: 'current' as const },
       refusals: [],
     }
   }

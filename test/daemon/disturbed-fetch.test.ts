@@ -32,7 +32,8 @@ describe.concurrent('the only provider, when 99 % have come,', () => {
       (await bob.client.releases(false)).some(release => release.id === id),
     )
     const program = fileURLToPath(new URL('./hostile-provider.ts', import.meta.url))
-    const liar = spawn(process.execPath, [program, behaviour, root, alice.address, bob.address], {
+    const { home } = await laboratory.node(`liar-${behaviour}`)
+    const liar = spawn(process.execPath, [program, behaviour, root, alice.address, bob.address, home], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     opened.push({ end: () => liar.kill('SIGKILL') })

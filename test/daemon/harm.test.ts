@@ -34,7 +34,8 @@ async function hostileProvider(
   victim: TestNode,
 ): Promise<string> {
   const program = fileURLToPath(new URL('./hostile-provider.ts', import.meta.url))
-  const child = spawn(process.execPath, [program, behaviour, root, honest.address, victim.address], {
+  const { home } = await laboratory.node(`liar-${behaviour}`)
+  const child = spawn(process.execPath, [program, behaviour, root, honest.address, victim.address, home], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   liars.push(child)

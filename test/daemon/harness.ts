@@ -166,6 +166,13 @@ export class Laboratory {
     return node
   }
 
+  /** A node whose home is made otherwise, or will be. */
+  async outsider(name: string): Promise<TestNode> {
+    const node = new TestNode(await this.path(name))
+    this.#nodes.push(node)
+    return node
+  }
+
   /** Starts a node that bootstraps from the given ones. */
   async started(
     name: string,

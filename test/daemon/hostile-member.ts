@@ -1,13 +1,14 @@
 // A member of the network that keeps to no rule: it has the keys and certificates of a home, believes everybody, shows
 // whatever records it was given as if it knew no others, and puts anything into the DHT.
-import { cidOf, digestOfCid } from '../../src/base/cid.ts'
+
+import { decodeEnvelope, type Envelope } from '../../src/assets/release.ts'
 import { encodeCbor } from '../../src/base/cbor.ts'
+import { cidOf, digestOfCid } from '../../src/base/cid.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { homePaths } from '../../src/config/home.ts'
 import { answerSyncQuestion } from '../../src/distribution/sync/answers.ts'
 import { syncProtocol } from '../../src/distribution/sync.ts'
-import { decodeEnvelope, type Envelope } from '../../src/assets/release.ts'
-import { encodeFrame, FrameReader } from '../../src/network/frames.ts'
+import { encodeFrame, FrameReader, type Message } from '../../src/network/frames.ts'
 import { KadRouter } from '../../src/network/kad-router.ts'
 import { Libp2pHost } from '../../src/network/libp2p-host.ts'
 import type { RecordKey } from '../../src/network/router.ts'
@@ -19,8 +20,6 @@ export class HostileMember {
   readonly host: Libp2pHost
   readonly #router: KadRouter
   readonly #records = new Map<string, Uint8Array>()
-  /** Ids of the records that others have taken from here. */
-  readonly taken = new Set<string>()
 
   private constructor(host: Libp2pHost, router: KadRouter) {
     this.host = host
@@ -32,8 +31,10 @@ export class HostileMember {
         for (;;) {
           const question = await reader.message(1024 * 1024)
           if (question === undefined) return stream.close()
-          await answerSyncQuestion(question, { catalogue: this.#catalogue, onNews: () => undefined }, answer =>
-            stream.write(encodeFrame(answer)),
+          await answerSyncQuestion(
+            question,
+            { catalogue: this.#catalogue, onNews: () => undefined },
+            answer => stream.write(encodeFrame(answer)),
           )
         }
       },
@@ -73,33 +74,40 @@ export class HostileMember {
     for (const bytes of records) this.#records.set(cidOf(bytes), bytes)
   }
 
-  /** Connects, and says that what it shows is new. Resolves once the other has asked for all of it. */
+  /** Connects, and says that what it shows is new: the other asks for what it does not know. */
   async tell(address: string): Promise<void> {
-    const peer = await this.host.dial(address)
-    const stream = await this.host.open(peer, syncProtocol)
     const ids = [...this.#records.keys()]
-    await stream.write(encodeFrame({ op: 'news', ids: ids.map(digestOfCid) }))
-    await new FrameReader(stream).message(1024)
-    await stream.close()
-    const deadline = Date.now() + 10_000
-    while (!ids.every(id => this.taken.has(id))) {
-      if (Date.now() > deadline) throw new Error('nobody asked for what the hostile member shows')
-      await new Promise(resolve => setTimeout(resolve, 50))
-    }
+    await this.#ask(address, { op: 'news', ids: ids.map(digestOfCid) })
   }
 
   /** How many nodes took the record into their part of the DHT. */
   async put(key: RecordKey, value: Uint8Array): Promise<number> {
-    return this.#router.putRecord(key, value, { signal: AbortSignal.timeout(10_000) }).catch(() => 0)
+    return this.#router.putRecord(key, value, { signal: AbortSignal.timeout(10_000) }).catch(e => {console.log(e); return 0})
+  }
+
+  /** What a node tells its peers of a name: heads, and what belongs to them. */
+  async heads(address: string, name: string): Promise<Uint8Array[]> {
+    const [answer] = await this.#ask(address, { op: 'heads', name })
+    return (answer?.['records'] ?? []) as Uint8Array[]
+  }
+
+  async record(address: string, id: string): Promise<Uint8Array> {
+    const [answer] = await this.#ask(address, { op: 'records', ids: [digestOfCid(id)] })
+    if (!(answer?.['record'] instanceof Uint8Array)) throw new Error(`${address} does not have ${id}`)
+    return answer['record']
+  }
+
+  async #ask(address: string, question: Message): Promise<Message[]> {
+    const stream = await this.host.open(await this.host.dial(address), syncProtocol)
+    await stream.write(encodeFrame(question))
+    const answer = await new FrameReader(stream).message(4 * 1024 * 1024)
+    stream.abort(new Error('asked'))
+    return answer === undefined ? [] : [answer]
   }
 
   readonly #catalogue = {
     recordIds: () => [...this.#records.keys()].map(digestOfCid).sort(Buffer.compare),
-    record: async (id: string) => {
-      const bytes = this.#records.get(id)
-      if (bytes !== undefined) this.taken.add(id)
-      return bytes
-    },
+    record: async (id: string) => this.#records.get(id),
     recordsOf: async (name: string) =>
       [...this.#records.values()].filter(bytes => envelopeOf(bytes)?.statement.name === name),
     releasesByRoot: () => [],
@@ -112,14 +120,4 @@ function envelopeOf(bytes: Uint8Array): Envelope | undefined {
   } catch {
     return undefined
   }
-}
-
-/** Every record of a node, as its peers get it: what a hostile member that listened has. */
-export async function recordsOf(member: HostileMember, address: string, name: string): Promise<Uint8Array[]> {
-  const peer = await member.host.dial(address)
-  const stream = await member.host.open(peer, syncProtocol)
-  await stream.write(encodeFrame({ op: 'heads', name }))
-  const answer = await new FrameReader(stream).message(4 * 1024 * 1024)
-  await stream.close()
-  return (answer?.['records'] ?? []) as Uint8Array[]
 }

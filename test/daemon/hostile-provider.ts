@@ -1,9 +1,9 @@
 // A hostile program of its own: joins a network as a member, claims to provide a content root, and serves it badly.
 //
-//   node hostile-provider.ts BEHAVIOUR ROOT HONEST VICTIM     prints its peer id once it is ready to do harm
+//   node hostile-provider.ts BEHAVIOUR ROOT HONEST VICTIM HOME    prints its peer id once it is ready to do harm
 //
 // A BEHAVIOUR that ends in -late serves the truth until 99 % of it are out, and prints a line when harm begins.
-// HONEST and VICTIM are multiaddrs. It takes the true index from the honest node: a liar that is believed at first
+// HONEST and VICTIM are multiaddrs, HOME is that of a member, whose keys and certificates it uses. It takes the true index from the honest node: a liar that is believed at first
 // does more harm.
 
 import { decodeContentIndex } from '../../src/assets/content-index.ts'
@@ -11,13 +11,18 @@ import { silentLog } from '../../src/base/log.ts'
 import { defaultLaneOptions, TransferLane } from '../../src/distribution/transfer-lane.ts'
 import { encodeFrame, FrameReader } from '../../src/network/frames.ts'
 import type { ByteStream } from '../../src/network/host.ts'
-import { createNodeKey } from '../../src/network/identity.ts'
 import { Libp2pHost } from '../../src/network/libp2p-host.ts'
-import { everybody } from '../network/admissions.ts'
+import { membershipOf } from './membership.ts'
 
-const [behaviour, root, honest, victim] = process.argv.slice(2) as [string, string, string, string]
+const [behaviour, root, honest, victim, home] = process.argv.slice(2) as [
+  string,
+  string,
+  string,
+  string,
+  string,
+]
 const host = new Libp2pHost(
-  { privateKey: await createNodeKey(), admissions: everybody, log: silentLog },
+  { ...(await membershipOf(home)), log: silentLog },
   { network: 'catalog', listen: ['/ip4/127.0.0.1/udp/0/quic-v1'] },
 )
 await host.start()

@@ -2,7 +2,7 @@
 # Two daemons, whose homes are DIRECTORY/a and DIRECTORY/b, find each other by multicast DNS on a link of their own.
 # Run inside a new network namespace:
 #   unshare -n bash mdns.sh NODE DIRECTORY
-# Prints "met" once each sees the other.
+# Prints "met" once each sees the other, or "refused" once each says that it does not let the other in.
 set -u
 node=$1
 dir=$2
@@ -20,6 +20,9 @@ for _ in $(seq 150); do
   a=$(catalog peers --home "$dir/a" --json 2>/dev/null | grep -c 12D3)
   b=$(catalog peers --home "$dir/b" --json 2>/dev/null | grep -c 12D3)
   [ "$a$b" = 11 ] && echo met && exit 0
+  a=$(catalog status --home "$dir/a" --json 2>/dev/null | grep -c '"by":')
+  b=$(catalog status --home "$dir/b" --json 2>/dev/null | grep -c '"by":')
+  [ "$a$b" = 11 ] && echo refused && exit 0
   sleep 0.2
 done
 exit 1

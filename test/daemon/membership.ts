@@ -2,10 +2,12 @@
 // their certificates from its authority's key, as it would issue them to who redeems an invite. Joining by invite is
 // tested on its own (joining.test.ts). Whoever holds a certificate can be made to issue any other, allowed or not.
 import { randomBytes } from 'node:crypto'
+import { encodeCbor } from '../../src/base/cbor.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { homePaths } from '../../src/config/home.ts'
 import { openHomeKeys } from '../../src/home-keys.ts'
 import { type InitResult, initHome, makeHome } from '../../src/init.ts'
+import type { Admissions } from '../../src/network/admission.ts'
 import {
   type Certificate,
   type CertificateGrant,
@@ -17,9 +19,11 @@ import {
 } from '../../src/trust/certificate.ts'
 import { type Chain, loadChain, loadFirstRoot, loadNotices } from '../../src/trust/certificate-files.ts'
 import type { PublicKeys } from '../../src/trust/fields.ts'
+import { issuedBeforeMs } from '../../src/trust/founding.ts'
 import type { PublisherKeys } from '../../src/trust/keys.ts'
 import { type RevocationBody, type RevocationList, signRevocations } from '../../src/trust/revocation-list.ts'
 import { Signer } from '../../src/trust/signer.ts'
+import { everybody } from '../network/admissions.ts'
 
 const dayMs = 24 * 3600 * 1000
 
@@ -117,10 +121,18 @@ function holder(signer: Signer, chain: Chain): Holder {
   return {
     ...{ signer, chain, certificate },
     issue: async (subject, grant, changes = {}) => {
-      const { notBefore = Date.now() - 60_000, notAfter = Date.now() + 90 * dayMs } = changes
+      const { notBefore = Date.now() - issuedBeforeMs, notAfter = Date.now() + 90 * dayMs } = changes
       const common = { serial: new Uint8Array(randomBytes(16)), critical: {}, extensions: {} }
       const network = changes.network ?? certificate.network
-      const body = { ...common, network, subject, issuer: certificate.fingerprint, notBefore, notAfter, ...grant }
+      const body = {
+        ...common,
+        network,
+        subject,
+        issuer: certificate.fingerprint,
+        notBefore,
+        notAfter,
+        ...grant,
+      }
       return [(await issueCertificate(body, [signer])).bytes, ...chain]
     },
     revoke: changes =>
@@ -136,6 +148,19 @@ function holder(signer: Signer, chain: Chain): Holder {
 }
 
 export const keysOf = (home: string) => openHomeKeys(homePaths(home), undefined, silentLog)
+
+/** What a program of its own needs to be the member whose home this is; it admits whoever shows something. */
+export async function membershipOf(
+  home: string,
+): Promise<{ privateKey: Uint8Array; admissions: Admissions }> {
+  const paths = homePaths(home)
+  const [{ nodeKey }, chain] = await Promise.all([
+    openHomeKeys(paths, undefined, silentLog),
+    loadChain(paths.trust.node),
+  ])
+  const credential = encodeCbor({ v: 1, chain: chain ?? [], roots: [] })
+  return { privateKey: nodeKey, admissions: { ...everybody, credential: () => credential } }
+}
 
 export const publicKeysOf = ({ ed25519, falcon }: Pick<PublisherKeys, 'ed25519' | 'falcon'>): PublicKeys => ({
   ed25519: ed25519.publicKey,

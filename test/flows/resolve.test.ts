@@ -176,3 +176,22 @@ describe('resolving', () => {
     expect(await codeOf(stranger(mallory).resolve('lure'))).toBe('bad-record')
   })
 })
+
+describe('who is surrounded by peers that keep news back', () => {
+  it('hears it from a pinned peer, before an old head counts', async () => {
+    const [keeper, surrounding] = [node(network, signers.bob, routing), node(network, signers.bob, routing)]
+    const old = (await keeper.publish(await packageOf('kept-back', '1.0.0'))).release
+    surrounding.peers.push(keeper.peer)
+    expect((await surrounding.resolve('kept-back')).id).toBe(old.id)
+    const young = (await keeper.publish(await packageOf('kept-back', '1.1.0'))).release
+    const resolvesFor = async (pinned: readonly string[]) => {
+      const carol = stranger(surrounding)
+      const resolving = { ...carol.resolving, pinnedPeers: () => pinned }
+      return (await resolve(resolving, 'kept-back')).id
+    }
+    expect(await resolvesFor([])).toBe(old.id)
+    expect(await resolvesFor([keeper.peer])).toBe(young.id)
+    // One that does not answer takes no more than its time.
+    expect(await resolvesFor(['nobody'])).toBe(old.id)
+  })
+})

@@ -22,7 +22,8 @@ import { type EnvelopeSigner, signingMessage } from '../../src/trust/envelope.ts
 import { honestly } from '../distribution/peers.ts'
 import type { Sample } from '../store/sample-content.ts'
 import { day } from '../trust/test-network.ts'
-import { networkName, publisherId, tool, type World } from './world.ts'
+import { networkName, publisherId, tool } from './node.ts'
+import type { World } from './world.ts'
 
 export type Way = 'sync' | 'news' | 'heads' | 'dht'
 

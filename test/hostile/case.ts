@@ -2,7 +2,8 @@
 // attacker means it, and in its honest form, which differs in nothing but what the case is about.
 import type { ErrorCode } from '../../src/base/errors.ts'
 import type { RecordKey } from '../../src/network/router.ts'
-import type { Attacker, Way } from './attacker.ts'
+import type { EnvelopeSigner } from '../../src/trust/envelope.ts'
+import { type Attacker, nextHead, seal, type Way } from './attacker.ts'
 import type { World } from './world.ts'
 
 export interface Play {
@@ -47,3 +48,18 @@ export const last = (
   make: (world: World, evil: boolean) => Promise<readonly Uint8Array[]>,
   more: Partial<Case> = {},
 ): Case => ({ name, has, code, play: async (world, evil) => ({ shows: await make(world, evil) }), ...more })
+
+export type SignerFor = (world: World, evil: boolean) => EnvelopeSigner | Promise<EnvelopeSigner>
+
+/** The next head, signed by somebody whose chain does not hold; in its honest form, does. */
+export const head = (
+  name: string,
+  has: string,
+  code: Case['code'],
+  signer: SignerFor,
+  more: Partial<Case> = {},
+): Case =>
+  record(name, has, code, async (world, evil) => seal(nextHead(world), await signer(world, evil)), {
+    ways: ['sync', 'dht'],
+    ...more,
+  })

@@ -1,13 +1,18 @@
 // All cases, by what the attacker is after.
 import type { Case } from './case.ts'
-import { expiry, names, revoked, rights } from './cases/chains.ts'
+import { bytes } from './cases/bytes.ts'
 import { endless } from './cases/endless.ts'
-import { fastForward, freeze } from './cases/freeze.ts'
+import { expiry } from './cases/expiry.ts'
+import { fastForward } from './cases/fast-forward.ts'
+import { freeze } from './cases/freeze.ts'
 import { delisting, equivocations, forks } from './cases/heads.ts'
 import { mixAndMatch, wrongTarget } from './cases/mix-and-match.ts'
+import { names } from './cases/names.ts'
+import { revoked } from './cases/revoked.ts'
+import { rights } from './cases/rights.ts'
 import { rollback } from './cases/rollback.ts'
 import { rotation, thresholds } from './cases/roots.ts'
-import { bytes, seals } from './cases/seals.ts'
+import { seals } from './cases/seals.ts'
 
 export const families: Readonly<Record<string, readonly Case[]>> = {
   'rollback: old news for new': rollback,

@@ -6,8 +6,9 @@ import { decodeEnvelope, type ListedVersion } from '../../src/assets/release.ts'
 import { cidOf } from '../../src/base/cid.ts'
 import { isCatalogError } from '../../src/base/errors.ts'
 import { nextHead, seal } from './attacker.ts'
+import { copyOf, type HostileNode, publisherId, startNode, tool } from './node.ts'
 import { publisher, renewed } from './people.ts'
-import { copyOf, type HostileNode, makeWorld, publisherId, startNode, tool, type World } from './world.ts'
+import { makeWorld, type World } from './world.ts'
 
 const seed = Number(process.env['CATALOG_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
 const scenarios = Number(process.env['CATALOG_SCENARIOS'] ?? 10)
@@ -41,7 +42,14 @@ it(`${scenarios} publishers that contradict themselves are held back until they 
     try {
       const heads = await contradict(world, each)
       await Promise.all(heads.map((head, at) => (nodes[at] as HostileNode).accept(head)))
-      const all: Meeting[] = [[0, 1], [1, 0], [2, 0], [2, 1], [0, 2], [1, 2]]
+      const all: Meeting[] = [
+        [0, 1],
+        [1, 0],
+        [2, 0],
+        [2, 1],
+        [0, 2],
+        [1, 2],
+      ]
       await meet(nodes, [...each.meetings, ...all])
       const ids = await Promise.all(nodes.map(proofsAt))
       expect(ids[0]).toHaveLength(1)
@@ -51,9 +59,13 @@ it(`${scenarios} publishers that contradict themselves are held back until they 
 
       // Whoever has the key that contradicted itself cannot put it right.
       const statement = unionOf(world, heads)
-      for (const node of nodes) await node.accept(await seal(statement, publisher(world))).catch(() => undefined)
+      for (const node of nodes)
+        await node.accept(await seal(statement, publisher(world))).catch(() => undefined)
       for (const node of nodes) expect(await codes(node, world)).toEqual(Array(3).fill('equivocation'))
-      const last = { sequence: statement.sequence + 1, previous: cidOf(await seal(statement, publisher(world))) }
+      const last = {
+        sequence: statement.sequence + 1,
+        previous: cidOf(await seal(statement, publisher(world))),
+      }
       await world.client.accept(await seal({ ...statement, ...last }, await renewed(world)))
       await meet(nodes, all)
       for (const node of nodes) expect(await codes(node, world)).toEqual(Array(3).fill('installed'))
@@ -64,23 +76,42 @@ it(`${scenarios} publishers that contradict themselves are held back until they 
     }
   })
   await fc.assert(play, { seed, numRuns: scenarios, endOnFailure: true })
-  console.log(`equivocation, seed ${seed}: ${held} of ${scenarios} held back on three nodes, ${lifted} lifted`)
+  console.log(
+    `equivocation, seed ${seed}: ${held} of ${scenarios} held back on three nodes, ${lifted} lifted`,
+  )
 })
 
 type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never
 
 const listed = (numbers: readonly number[], what = 'release'): ListedVersion[] =>
-  [...numbers].sort((a, b) => a - b).map(at => ({ version: `1.${at}.0`, id: cidOf(Buffer.from(`${what} ${at}`)) }))
+  [...numbers]
+    .sort((a, b) => a - b)
+    .map(at => ({ version: `1.${at}.0`, id: cidOf(Buffer.from(`${what} ${at}`)) }))
 
 /** Two heads of one number by one key, of which the second says something else in any case. */
 async function contradict(world: World, each: Scenario): Promise<[Uint8Array, Uint8Array]> {
   const [first, second] = world.heads[1].statement.versions as [ListedVersion, ListedVersion]
   const sequence = 3 + each.jump
   const common = { sequence, ...(each.deprecated ? { deprecated: 'Use another.' } : {}) }
-  const other = [first, each.yanked ? { ...second, yanked: 'counts twice' } : second, ...listed(each.others, each.clash ? 'other' : 'release')]
+  const other = [
+    first,
+    each.yanked ? { ...second, yanked: 'counts twice' } : second,
+    ...listed(each.others, each.clash ? 'other' : 'release'),
+  ]
   return [
-    await seal(nextHead(world, { ...common, versions: [first, second, ...listed(each.more)] }), publisher(world)),
-    await seal(nextHead(world, { ...common, versions: other, signedAt: world.clock.now - 1, expiresAt: world.clock.now + 1000 }), publisher(world)),
+    await seal(
+      nextHead(world, { ...common, versions: [first, second, ...listed(each.more)] }),
+      publisher(world),
+    ),
+    await seal(
+      nextHead(world, {
+        ...common,
+        versions: other,
+        signedAt: world.clock.now - 1,
+        expiresAt: world.clock.now + 1000,
+      }),
+      publisher(world),
+    ),
   ]
 }
 

@@ -8,7 +8,8 @@ import { type ErrorCode, isCatalogError } from '../../src/base/errors.ts'
 import { Attacker, type Way } from './attacker.ts'
 import type { Case } from './case.ts'
 import { families } from './cases.ts'
-import { keyOf, makeWorld, tool, type World } from './world.ts'
+import { tool } from './node.ts'
+import { keyOf, makeWorld, type World } from './world.ts'
 
 interface Outcome {
   readonly code: ErrorCode | 'taken' | 'crash'
@@ -84,13 +85,7 @@ async function inWorld(work: (world: World, attacker: Attacker) => Promise<void>
 }
 
 /** What became of it. */
-async function play(
-  each: Case,
-  way: Way,
-  world: World,
-  attacker: Attacker,
-  evil: boolean,
-): Promise<Outcome> {
+async function play(each: Case, way: Way, world: World, attacker: Attacker, evil: boolean): Promise<Outcome> {
   const { shows = [], installs, does, key } = await each.play(world, evil, attacker)
   const isKept = installs !== undefined || does !== undefined
   for (const [at, record] of shows.entries()) {

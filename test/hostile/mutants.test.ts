@@ -7,8 +7,9 @@ import { decodeCbor, encodeCbor } from '../../src/base/cbor.ts'
 import { cidOf } from '../../src/base/cid.ts'
 import { revocations } from '../trust/test-network.ts'
 import { freshnessOf, nextHead, nextRelease, seal } from './attacker.ts'
+import { copyOf, type HostileNode, startNode } from './node.ts'
 import { delegate, publisher } from './people.ts'
-import { copyOf, type HostileNode, makeWorld, startNode, type World } from './world.ts'
+import { makeWorld, type World } from './world.ts'
 
 const seed = Number(process.env['CATALOG_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
 const mutants = Number(process.env['CATALOG_MUTANTS'] ?? 5_000)

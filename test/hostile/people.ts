@@ -1,13 +1,30 @@
 // Who signs in the cases: the publisher, its other machine, other members, and the authority of the network.
-import type { PublisherGrant } from '../../src/trust/certificate.ts'
-import { authority, type Changes, idOf, keysOf, publisherCertificate } from '../trust/test-network.ts'
-import { allRights, signerOf, type World } from './world.ts'
+import {
+  type Certificate,
+  type CertificateBody,
+  decodeCertificate,
+  encodeCertificateBody,
+  type PublisherGrant,
+} from '../../src/trust/certificate.ts'
+import { signDocument } from '../../src/trust/document.ts'
+import type { EnvelopeSigner } from '../../src/trust/envelope.ts'
+import {
+  authority,
+  type Changes,
+  idOf,
+  keysOf,
+  publisherCertificate,
+  signers,
+} from '../trust/test-network.ts'
+import { signerOf } from './node.ts'
+import { allRights, type World } from './world.ts'
 
 /** The publisher of acme/tool, or whoever has stolen its keys. */
 export const publisher = (world: World) => signerOf('publisher', [world.publisher, world.authority])
 
 /** Another publisher of the network, with its own id and names. */
-export const mallory = (world: World) => signerOf('stranger', [world.mallory, world.authority], idOf('stranger'))
+export const mallory = (world: World) =>
+  signerOf('stranger', [world.mallory, world.authority], idOf('stranger'))
 
 /** A second machine, by a certificate that the publisher itself issued. */
 export async function delegate(world: World, changes: Changes<PublisherGrant> = {}) {
@@ -51,3 +68,21 @@ export async function recoverKeys(world: World): Promise<void> {
   world.repository.at.identity = await renewed(world)
   await world.catchUp()
 }
+
+/** A certificate as an authority would never issue it. */
+export async function issued(world: World, body: Partial<CertificateBody<PublisherGrant>>) {
+  const { publisher: like, authority: above } = world
+  const bytes = encodeCertificateBody({ ...plainOf(like), ...body } as CertificateBody<PublisherGrant>)
+  const document = await signDocument('catalog/certificate/v1', bytes, [signers.authority])
+  return signerOf('publisher', [document, above])
+}
+
+/** A certificate's body, to be signed once more. */
+export function plainOf(certificate: World['publisher']): CertificateBody<PublisherGrant> {
+  const { body: _b, signatures: _s, bytes: _y, fingerprint: _f, ...plain } = certificate
+  return plain
+}
+
+/** The certificate of whoever signs. */
+export const decodeLeaf = ({ chain = [] }: EnvelopeSigner) =>
+  decodeCertificate(chain[0] as Uint8Array) as Certificate<PublisherGrant>

@@ -5,6 +5,7 @@ import { decodeCbor, encodeCbor } from '../../src/base/cbor.ts'
 import { CatalogError } from '../../src/base/errors.ts'
 import { type Log, silentLog } from '../../src/base/log.ts'
 import { MemoryKeyValue } from '../../src/base/memory-key-value.ts'
+import { OneAtATime } from '../../src/base/one-at-a-time.ts'
 import { Administration } from '../../src/membership/administration.ts'
 import type { Chain } from '../../src/membership/certificates-protocol.ts'
 import { CertificatesServer, type OwnCertificates } from '../../src/membership/certificates-server.ts'
@@ -12,6 +13,8 @@ import { Grants } from '../../src/membership/grants.ts'
 import { JoinServer, type JoinServerOptions } from '../../src/membership/join-server.ts'
 import { Outbox } from '../../src/membership/outbox.ts'
 import { Renewals } from '../../src/membership/renewals.ts'
+import { type NextKeys, RotatePublisher, type SignedAnew } from '../../src/membership/rotate-publisher.ts'
+import { Rotations } from '../../src/membership/rotations.ts'
 import type { Admissions } from '../../src/network/admission.ts'
 import type { Host } from '../../src/network/host.ts'
 import { keyOfPeer, peerOfNodeKey } from '../../src/network/identity.ts'
@@ -141,6 +144,8 @@ export interface MemberParts {
   readonly node: Chain
   readonly publisher: Chain
   readonly isAuthority?: boolean
+  /** Another authority than the one that founded the network. */
+  readonly authority?: { readonly signer: TestSigner; readonly chain: Chain }
   /** Absent: over libp2p, on loopback. */
   readonly network?: MemoryNetwork
   readonly listen?: readonly string[]
@@ -168,7 +173,16 @@ export async function member(parts: MemberParts) {
     { firstRoot: founded.firstRoot, network: founded.root },
   )
   await trust.start()
-  const held = { node: parts.node, publisher: parts.publisher, delegations: [] as Chain[] }
+  const held = {
+    node: parts.node,
+    publisher: parts.publisher,
+    delegations: [] as Chain[],
+    signer: keys.publisher,
+    /** What a rotation has prepared, and what it makes. */
+    next: undefined as TestSigner | undefined,
+    makes: signers.region as TestSigner,
+    signedAnew: { heads: 0, warnings: [] } as SignedAnew,
+  }
   const admissions = admissionsOf(trust, () => held.node)
   const host: Host & { start(): Promise<void>; stop(): Promise<void> } =
     parts.network === undefined
@@ -179,7 +193,9 @@ export async function member(parts: MemberParts) {
       : parts.network.createHost(keys.peer, silentLog, admissions)
   const own: OwnCertificates = {
     nodeKeys: keys.node.publicKeys,
-    publisher: keys.publisher,
+    get publisher() {
+      return held.signer
+    },
     chain: kind => held[kind],
     delegations: () => held.delegations,
     install: async chain => {
@@ -192,17 +208,19 @@ export async function member(parts: MemberParts) {
     },
   }
   const delegations = new Issuer({
-    signer: keys.publisher,
+    get signer() {
+      return held.signer
+    },
     chain: () => held.publisher,
     ledger: new Ledger({ records: new MemoryKeyValue() }),
     trust,
     now,
   })
   const authority =
-    parts.isAuthority === true
+    parts.isAuthority === true || parts.authority !== undefined
       ? new Authority({
-          signer: signers.authority,
-          chain: founded.authority,
+          signer: parts.authority?.signer ?? signers.authority,
+          chain: parts.authority?.chain ?? founded.authority,
           records: records.authority,
           trust,
           now,
@@ -211,22 +229,53 @@ export async function member(parts: MemberParts) {
       : undefined
   const invites = new Invites({ records: records.invites, now })
   const issuers = authority === undefined ? [delegations] : [authority.issuer, delegations]
-  const server = new CertificatesServer({ host, own, issuers, trust, now, log })
+  const issuing = new OneAtATime()
+  const rotations =
+    authority === undefined
+      ? undefined
+      : new Rotations({
+          ...{ self: host.peer, authority, records: new MemoryKeyValue() },
+          ...{ trust, check, now, log, issuing },
+        })
+  const server = new CertificatesServer({ host, own, issuers, rotations, trust, now, log })
   const outbox = new Outbox({ host, records: records.outbox, now, log })
   const renewals = new Renewals({ host, own, server, outbox, authority, delegations, now, log })
   if (authority !== undefined)
     new JoinServer({ host, authority, invites, trust, check, now, log }, parts.joining)
-  const grants = new Grants({ host, own, server, outbox, authority, delegations, trust, check, now })
+  const grants = new Grants({ host, own, server, outbox, authority, delegations, trust, check, now, issuing })
+  const next: NextKeys = {
+    pending: async () => held.next !== undefined,
+    prepare: async () => {
+      held.next ??= held.makes
+      return held.next
+    },
+    swap: async chain => {
+      const lost = held.delegations.map(one => publisherOf(one) as string)
+      held.signer = held.next ?? held.signer
+      held.next = undefined
+      held.publisher = chain
+      held.delegations = []
+      return lost
+    },
+    discard: async () => {
+      held.next = undefined
+    },
+  }
+  const signHeads = async () => held.signedAnew
+  const rotation = new RotatePublisher({ host, own, next, rotations, trust, renewals, signHeads, log })
   const administration = new Administration({
-    ...{ host, own, trust: trust, check, now },
+    ...{ host, own, rotations, trust: trust, check, now },
     authority: authority === undefined ? undefined : { authority, invites },
   })
   await host.start()
   await authority?.start()
   await outbox.start()
   await renewals.start()
+  await rotation.start()
   return {
     ...{
+      rotation,
+      rotations,
       host,
       trust,
       own,
@@ -245,6 +294,7 @@ export async function member(parts: MemberParts) {
     },
     peer: host.peer,
     async stop() {
+      await rotation.stop()
       await renewals.stop()
       await outbox.stop()
       await authority?.stop()

@@ -4,7 +4,12 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { encodeCbor } from '../../src/base/cbor.ts'
 import { sha256 } from '../../src/base/hash.ts'
-import { certificatesProtocol, identityMessage } from '../../src/membership/certificates-protocol.ts'
+import {
+  certificatesProtocol,
+  identityMessage,
+  readCertificatesQuestion,
+  rotationMessage,
+} from '../../src/membership/certificates-protocol.ts'
 import {
   answerMac,
   decodeJoinAnswer,
@@ -20,7 +25,9 @@ import { redeemInvite } from '../../src/membership/redeem-invite.ts'
 import { encodeFrame, FrameReader, type Message } from '../../src/network/frames.ts'
 import { MemoryNetwork } from '../../src/network/memory-host.ts'
 import { decodeInvite, encodeInvite } from '../../src/trust/invite.ts'
-import { network as goldenNetwork, keysOf } from '../trust/test-network.ts'
+import { type Certificate, decodeChain } from '../../src/trust/certificate.ts'
+import { provePossession } from '../../src/trust/possession.ts'
+import { network as goldenNetwork, keysOf, signers } from '../trust/test-network.ts'
 import {
   admit,
   Clock,
@@ -57,6 +64,8 @@ const about = {
   publisher: keysOf('publisher'),
 }
 const proof = { ed25519: filled(64, 3), falcon: filled(1280, 4) }
+const rotation = { certificate: goldenNetwork, keys: keysOf('delegate'), old: proof, new: proof }
+const retirement = { certificate: goldenNetwork, reason: 'laptop stolen' }
 
 function made(): Record<string, string> {
   const request = encodeJoinRequest({
@@ -80,6 +89,11 @@ function made(): Record<string, string> {
     identity: hex(encodeFrame({ op: 'identity', nonce: filled(16, 8) })),
     identityMessage: hex(identityMessage(goldenNetwork, '12D3KooWAsker', '12D3KooWAnswerer', filled(16, 8))),
     state: hex(encodeFrame({ op: 'state' })),
+    rotateSha256: hex(sha256(encodeFrame({ op: 'rotate', ...rotation }))),
+    rotationMessageSha256: hex(
+      sha256(rotationMessage(goldenNetwork, '12D3KooWAsker', '12D3KooWAnswerer', rotation)),
+    ),
+    retire: hex(encodeFrame({ op: 'retire', ...retirement })),
   }
 }
 
@@ -94,6 +108,12 @@ test('what was written is read again', () => {
   expect(decodeInvite(encodeInvite(invite))).toEqual(invite)
   const question = { invite: filled(8, 1), request: filled(3, 2), mac: filled(32, 3) }
   expect(readJoinQuestion(question)).toEqual(question)
+  for (const one of [
+    { op: 'rotate', ...rotation },
+    { op: 'retire', ...retirement },
+    { op: 'retire', certificate: goldenNetwork },
+  ])
+    expect(readCertificatesQuestion(one)).toEqual(one)
 })
 
 describe('hostile bytes', () => {
@@ -212,6 +232,28 @@ describe('hostile bytes', () => {
       [],
     ])
     expect(await ask(ann.host, certificatesProtocol, encodeFrame(honest))).toEqual({ taken: 'publisher' })
+  })
+
+  test('about rotation certify nothing', async () => {
+    const { fingerprint } = decodeChain(ann.held.publisher)[0] as Certificate
+    const keys = keysOf('region')
+    const message = rotationMessage(founded.root, ann.peer, founder.peer, { certificate: fingerprint, keys })
+    const [old, fresh] = [
+      await provePossession(ann.keys.publisher, message),
+      await provePossession(signers.region, message),
+    ]
+    const honest = { op: 'rotate', certificate: fingerprint, keys, old, new: fresh }
+    const before = (await founder.administration.issued()).length
+    await fc.assert(
+      fc.asyncProperty(spoilt(honest), async bytes => {
+        clock.at += 10_000
+        const answer = await ask(ann.host, certificatesProtocol, bytes)
+        expect(answer ?? { error: {} }).toHaveProperty('error')
+      }),
+      { numRuns: 300 },
+    )
+    expect(await founder.administration.issued()).toHaveLength(before)
+    expect(await ask(ann.host, certificatesProtocol, encodeFrame(honest))).toHaveProperty('chain')
   })
 
   test('a member that asks without end is told to wait', async () => {

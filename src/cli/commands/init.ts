@@ -18,6 +18,11 @@ export const run: Run = async invocation => {
       `--${given[0]} takes this node into a network that exists: what founds a new one (--network, --root-keys, --root-threshold) has no place beside it.`,
     )
   if (given[0] === 'request') return writeRequest(invocation)
+  if (options['authority'] === true)
+    throw new CatalogError(
+      'invalid-request',
+      '--authority needs --request: an authority of the network must certify its keys. Who founds a network is one.',
+    )
   const made = await make(invocation, given[0])
   print(made, () => describe(made, given[0] === undefined, choices(invocation)))
   return 0
@@ -48,7 +53,12 @@ function make(invocation: Invocation, way: 'join' | 'membership' | undefined): P
 async function writeRequest(invocation: Invocation): Promise<number> {
   const { carriers, options, print } = invocation
   const request = options['request'] as string
-  const made = await carriers.request({ ...choices(invocation), ...label(options), request })
+  const authority = options['authority'] === true
+  const made = await carriers.request({
+    ...choices(invocation),
+    ...label(options),
+    ...{ request, authority },
+  })
   print(made, () =>
     [
       formatFacts([
@@ -57,7 +67,7 @@ async function writeRequest(invocation: Invocation): Promise<number> {
         ['Request', made.request],
       ]),
       '\nTake the request to a node that is an authority; it is not secret. There:',
-      '  catalog trust issue REQUEST --out MEMBERSHIP',
+      `  catalog trust issue REQUEST --out MEMBERSHIP${authority ? ' --role authority --role store' : ''}`,
       `Then here: catalog init --home ${made.home} --membership MEMBERSHIP`,
     ].join('\n'),
   )

@@ -21,6 +21,11 @@ export const run: Run = async ({ client, signal, print }) => {
   return 0
 }
 
+function membership({ state, why, root }: Status['membership']): string {
+  if (state === 'current') return `in order; root ${root}`
+  return `${state === 'stale' ? 'old news' : 'refused'}: ${why ?? 'see `catalog trust show`'}`
+}
+
 /** For example `117.7 MiB of 190.7 MiB: 95.4 MiB published, 3.3 MiB evictable`. */
 function storage(of: Status['storage']): string {
   const quota = of.quotaBytes === undefined ? '' : ` of ${formatBytes(of.quotaBytes)}`
@@ -69,6 +74,7 @@ function describe(status: Status): string {
     ['Peer id', status.peerId],
     ['Publisher', status.publisher],
     ['Network', status.network],
+    ['Membership', membership(status.membership)],
     ['Addresses', status.addresses],
     ['Names', status.networkNames.flatMap(describeName)],
     ['Home', status.home],

@@ -87,7 +87,11 @@ function describe({
 
 export const revoke: Run = async ({ client, signal, operands, options, print }) => {
   const reason = options['reason'] as string | undefined
-  const request = { target: operands[0] ?? '', ...(reason === undefined ? {} : { reason }) }
+  const request = {
+    target: operands[0] ?? '',
+    ...(reason === undefined ? {} : { reason }),
+    ...(options['allowRotation'] === true ? { allowRotation: true } : {}),
+  }
   const done = await client.revokeCertificates(request, { signal })
   print(done, () =>
     [

@@ -71,13 +71,19 @@ export async function* searchName(
 export async function comparePinned(
   deps: ResolveDeps,
   { publisher, name }: { readonly publisher: string; readonly name: string },
-  options: CallOptions,
+  range: string,
+  options: ResolveOptions,
 ): Promise<void> {
   const pinned = deps.pinnedPeers()
   if (pinned.length === 0) return
   const before = await deps.catalogue.head(publisher, name)
   const signal = withTimeout(options.signal, comparedMs)
-  await Promise.all(pinned.map(peer => quietly(deps, () => deps.ask(peer, { name }, { signal }))))
+  await Promise.all(
+    pinned.map(async peer => {
+      await quietly(deps, () => deps.ask(peer, { name }, { signal }))
+      await bringReleases(deps, name, range, peer, { ...options, signal })
+    }),
+  )
   const after = await deps.catalogue.head(publisher, name)
   if (before !== undefined && after !== undefined && after.id !== before.id)
     deps.log.warn(

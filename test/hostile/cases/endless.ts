@@ -5,11 +5,12 @@ import { encodeFrame, type Message } from '../../../src/network/frames.ts'
 import type { ByteStream } from '../../../src/network/host.ts'
 import { signDocument } from '../../../src/trust/document.ts'
 import { encodeRootBody } from '../../../src/trust/root.ts'
-import { day, goldenRoot, rootBody, signers } from '../../trust/test-network.ts'
+import { day, goldenRoot, keysOf, rootBody, signers } from '../../trust/test-network.ts'
 import { nextHead, nextRelease, repack, seal, sealBytes } from '../attacker.ts'
 import { type Case, record } from '../case.ts'
+import { signerOf, tool } from '../node.ts'
 import { publisher, withCertificate } from '../people.ts'
-import { signerOf, tool, type World } from '../world.ts'
+import type { World } from '../world.ts'
 
 const key = 'the key of the publisher'
 const wire = 'a connection'
@@ -27,11 +28,7 @@ async function releaseWith(world: World, manifest: Uint8Array): Promise<Uint8Arr
   const bytes = Buffer.from(encodeCbor({ v: 1, ...nextRelease(world), manifest: marker }))
   const place = Buffer.from(encodeCbor(marker))
   const at = bytes.indexOf(place)
-  const statement = Buffer.concat([
-    bytes.subarray(0, at),
-    manifest,
-    bytes.subarray(at + place.byteLength),
-  ])
+  const statement = Buffer.concat([bytes.subarray(0, at), manifest, bytes.subarray(at + place.byteLength)])
   return sealBytes('release', statement, publisher(world))
 }
 
@@ -60,9 +57,10 @@ async function rootOf(body: Uint8Array): Promise<Uint8Array> {
 
 const secondRoot = (changes: Record<string, unknown> = {}) =>
   rootOf(
-    encodeRootBody({ ...rootBody({ version: 2, previous: goldenRoot.fingerprint }), ...changes } as ReturnType<
-      typeof rootBody
-    >),
+    encodeRootBody({
+      ...rootBody({ version: 2, previous: goldenRoot.fingerprint }),
+      ...changes,
+    } as ReturnType<typeof rootBody>),
   )
 
 export const endless: readonly Case[] = [
@@ -131,7 +129,9 @@ export const endless: readonly Case[] = [
     'bad-record',
     async (world, evil) => {
       const signer = publisher(world)
-      const chain = evil ? Array.from({ length: 9 }, () => world.publisher) : [world.publisher, world.authority]
+      const chain = evil
+        ? Array.from({ length: 9 }, () => world.publisher)
+        : [world.publisher, world.authority]
       return seal(nextHead(world), { ...signer, chain: chain.map(({ bytes }) => bytes) })
     },
     { ways: ['sync', 'dht'], says: /chain is not a list of at most 8/ },
@@ -141,7 +141,9 @@ export const endless: readonly Case[] = [
     key,
     'certificate-malformed',
     async (world, evil) => {
-      const signer = await withCertificate(world, { extensions: { padding: new Uint8Array(evil ? 20_000 : 12_000) } })
+      const signer = await withCertificate(world, {
+        extensions: { padding: new Uint8Array(evil ? 20_000 : 12_000) },
+      })
       const [leaf, above] = signer.chain as [Uint8Array, Uint8Array]
       return seal(nextHead(world), { ...signer, chain: evil ? [leaf, leaf, above] : [leaf, above] })
     },
@@ -177,7 +179,9 @@ export const endless: readonly Case[] = [
     async (world, evil) => {
       const head = await seal(nextHead(world), publisher(world))
       return evil
-        ? repack(head, ({ signatures: [one, two] }) => ({ signatures: [one, two, one, one, one, one, one, one, one] }))
+        ? repack(head, ({ signatures: [one, two] }) => ({
+            signatures: [one, two, one, one, one, one, one, one, one],
+          }))
         : head
     },
     { ways: ['sync', 'dht'], says: /signatures is not a list of at most 8/ },
@@ -190,7 +194,9 @@ export const endless: readonly Case[] = [
       const base = goldenRoot.fingerprint.slice(0, 52)
       const digits = 'abcdefghijklmnopqrstuvwxyz234567'
       const all = [...digits].flatMap(a => [...digits].map(b => `${base}${a}${b}aa`)).sort()
-      const revoked = all.slice(0, evil ? 1001 : 900).map(certificate => ({ certificate, at: 0, reason: 'x' }))
+      const revoked = all
+        .slice(0, evil ? 1001 : 900)
+        .map(certificate => ({ certificate, at: 0, reason: 'x' }))
       const body = encodeCbor({
         ...{ v: 1, type: 'revocations', network: above.network, issuer: above.fingerprint, sequence: 2 },
         ...{ issuedAt: clock.now, expiresAt: clock.now + day, revoked, chain: [above.bytes] },
@@ -205,10 +211,11 @@ export const endless: readonly Case[] = [
     'certificate-malformed',
     async (_, evil) => {
       const { keys } = goldenRoot
+      const { falcon } = keysOf('root-1')
       if (!evil) return secondRoot()
       const more = Array.from({ length: 10 }, (_each, at) => ({
         ed25519: new Uint8Array(32).fill(at + 1),
-        falcon: (keys[0]?.falcon as Uint8Array).map((byte, place) => (place === 9 ? at : byte)),
+        falcon: falcon.map((byte, place) => (place === 9 ? at : byte)),
       }))
       return secondRoot({ keys: [...keys, ...more] })
     },
@@ -227,7 +234,10 @@ export const endless: readonly Case[] = [
       async (world, evil) => {
         const [first, ...rest] = world.heads[1].statement.versions
         const listed = { version: '1.0.0', id: world.releases[0].id, yanked: evil ? yanked : 'x'.repeat(200) }
-        return seal(nextHead(world, { versions: first === undefined ? [] : [listed, ...rest] }), publisher(world))
+        return seal(
+          nextHead(world, { versions: first === undefined ? [] : [listed, ...rest] }),
+          publisher(world),
+        )
       },
       { ways: ['sync', 'dht'], says: /yanked/ },
     ),
@@ -239,7 +249,9 @@ export const endless: readonly Case[] = [
     stream.write(Buffer.alloc(64 * 1024, 0xff)),
   ),
   answers('a thousand records for one name', /no valid records/, async (stream, world) =>
-    stream.write(encodeFrame({ records: Array.from({ length: 1000 }, () => world.heads[0].bytes.slice(0, 1000)) })),
+    stream.write(
+      encodeFrame({ records: Array.from({ length: 1000 }, () => world.heads[0].bytes.slice(0, 1000)) }),
+    ),
   ),
   answers('a record of half a mebibyte', /no record/, async stream =>
     stream.write(encodeFrame({ records: [new Uint8Array(512 * 1024)] })),
@@ -253,7 +265,18 @@ export const endless: readonly Case[] = [
 const bodyOf = ({ publisher: certificate }: World) => {
   const { network, serial, subject, issuer, notBefore, notAfter, publisher: id, rights } = certificate
   return {
-    ...{ v: 1, type: 'publisher', network, serial, subject, issuer, notBefore, notAfter, publisher: id, rights },
+    ...{
+      v: 1,
+      type: 'publisher',
+      network,
+      serial,
+      subject,
+      issuer,
+      notBefore,
+      notAfter,
+      publisher: id,
+      rights,
+    },
     ...{ critical: {}, extensions: {} },
   }
 }

@@ -1,22 +1,20 @@
-// Freeze and fast-forward: a client that is kept from the news, or for which there shall be no news any more.
-import { decodeEnvelope } from '../../../src/assets/release.ts'
 import { encodeCbor } from '../../../src/base/cbor.ts'
 import { cidOf } from '../../../src/base/cid.ts'
 import { signDocument } from '../../../src/trust/document.ts'
 import {
   authority,
   day,
-  goldenRoot,
   keysOf,
-  nextRoot,
+  now,
   publisherCertificate,
   revocations,
   signers,
 } from '../../trust/test-network.ts'
-import { firstHead, freshnessOf, nextHead, nextRelease, seal, sealBytes } from '../attacker.ts'
-import { type Case, last, record } from '../case.ts'
-import { delegate, publisher, recoverKeys } from '../people.ts'
-import { signerOf, tool, type World } from '../world.ts'
+import { firstHead, freshnessOf, nextHead, nextRelease, seal } from '../attacker.ts'
+import { type Case, record } from '../case.ts'
+import { signerOf, tool } from '../node.ts'
+import { publisher, withCertificate } from '../people.ts'
+import type { World } from '../world.ts'
 
 const silence = 'the client’s only connections: it says nothing new'
 const key = 'the key of the publisher'
@@ -108,19 +106,49 @@ const oldFreshness: Case = {
   recover: endOfFreeze,
 }
 
+const outlivedFreshness: Case = {
+  name: 'a freshness statement by a certificate that has expired since',
+  has: 'the right to freshen, of last month; it backdates',
+  code: 'stale-head',
+  says: /expired at/,
+  async play(world, evil) {
+    const { clock, client } = world
+    const signer = await withCertificate(world, {
+      rights: ['freshen'],
+      notAfter: now + (evil ? 10 : 60) * day,
+    })
+    clock.now += 9 * day
+    const fresh = await seal(freshnessOf(world, world.heads[1]), signer)
+    await hearList(world)
+    clock.now += 22 * day
+    if (evil) cutOff(world)
+    return { shows: [fresh], does: () => client.install(tool) }
+  },
+  recover: endOfFreeze,
+}
+
 const tooLong = (name: string, make: (world: World, days: number) => Promise<Uint8Array>): Case =>
-  record(name, key, 'bad-record', (world, evil) => make(world, evil ? 31 : 30), { says: /live longer than 30 days/ })
+  record(name, key, 'bad-record', (world, evil) => make(world, evil ? 31 : 30), {
+    says: /live longer than 30 days/,
+  })
 
 const early = (name: string, make: (world: World, by: number) => Promise<Uint8Array>): Case =>
-  record(name, `${key}; its clock goes ahead`, 'bad-record', (world, evil) => make(world, evil ? 3600_000 : 0), {
-    says: /signed in the future/,
-  })
+  record(
+    name,
+    `${key}; its clock goes ahead`,
+    'bad-record',
+    (world, evil) => make(world, evil ? 3600_000 : 0),
+    {
+      says: /signed in the future/,
+    },
+  )
 
 export const freeze: readonly Case[] = [
   expiredHead,
   cutOffClient,
   noListAtAll,
   oldFreshness,
+  outlivedFreshness,
   record(
     'an expired head in the DHT',
     'an old head that was the last of its name',
@@ -177,82 +205,4 @@ export const freeze: readonly Case[] = [
     },
     { says: /it lives for/ },
   ),
-]
-
-export const fastForward: readonly Case[] = [
-  {
-    name: 'the highest number there is, by a stolen key that was revoked',
-    has: `${key}, stolen`,
-    code: 'certificate-revoked',
-    says: /revoked \(key stolen\)/,
-    ways: ['sync', 'dht'],
-    async play(world, evil) {
-      const head = await seal(nextHead(world, { sequence: Number.MAX_SAFE_INTEGER }), publisher(world))
-      if (!evil) return { shows: [head] }
-      // While nobody knows that it is stolen, everybody believes it.
-      await world.client.accept(head)
-      await recoverKeys(world)
-      return { shows: [head] }
-    },
-  },
-  record(
-    'a number that is no safe integer',
-    key,
-    'bad-record',
-    async (world, evil) => {
-      const head = { v: 1, ...nextHead(world) }
-      return sealBytes('head', encodeCbor(evil ? { ...head, sequence: 2n ** 53n } : head), publisher(world))
-    },
-    { ways: ['sync', 'dht'], says: /natural number|not DAG-CBOR/ },
-  ),
-  record(
-    'a root that is far ahead',
-    'one root key',
-    'root-not-trusted',
-    async (_, evil) => {
-      const second = await nextRoot(goldenRoot, {}, ['root-1', 'root-2'])
-      return evil ? (await nextRoot(second, { version: 1000 }, ['root-1'])).bytes : second.bytes
-    },
-    { ways: ['sync', 'dht'], says: /far ahead/ },
-  ),
-  last(
-    'a root that waits for the one before it',
-    'one root key',
-    'root-threshold',
-    async (_, evil) => {
-      const second = await nextRoot(goldenRoot, {}, ['root-1', 'root-2'])
-      const third = await nextRoot(second, {}, evil ? ['root-1'] : ['root-1', 'root-2'])
-      return evil ? [third.bytes, second.bytes, third.bytes] : [second.bytes, third.bytes]
-    },
-  ),
-  {
-    name: 'the highest number of a list, by a stolen authority that the root has revoked',
-    has: 'the key of an authority, stolen',
-    code: 'certificate-revoked',
-    says: /by the root/,
-    ways: ['sync', 'dht'],
-    async play(_, evil) {
-      const above = await authority({ subject: keysOf('region') })
-      const changes = { sequence: Number.MAX_SAFE_INTEGER }
-      const list = await revocations(above, [above], changes, 'region')
-      const root = await nextRoot(goldenRoot, { revoked: [above.fingerprint] }, ['root-1', 'root-2'])
-      return { shows: [...(evil ? [root.bytes] : []), list.bytes] }
-    },
-  },
-  {
-    name: 'a freshness statement for a head that is still to come',
-    has: 'the right to freshen',
-    code: 'stale-record',
-    says: /another head/,
-    async play(world, evil) {
-      const signer = await delegate(world, { rights: ['freshen'] })
-      const head = nextHead(world)
-      const [good, bad] = await Promise.all([head, { ...head, deprecated: 'gone' }].map(each => seal(each, publisher(world))))
-      const about = decodeEnvelope((evil ? bad : good) as Uint8Array) as World['heads'][0]
-      const fresh = await seal(freshnessOf(world, about), signer)
-      // It waits for its head, and is not that of another under the same number.
-      return { shows: [fresh, good as Uint8Array, ...(evil ? [fresh] : [])] }
-    },
-    recover: async world => world.repository.accept((await world.client.head()).bytes),
-  },
 ]

@@ -5,10 +5,12 @@ import { encodeCbor } from '../../../src/base/cbor.ts'
 import { cidOf } from '../../../src/base/cid.ts'
 import { addNextHead } from '../../../src/flows/next-head.ts'
 import type { Head } from '../../../src/flows/resolve.ts'
+import { day, now } from '../../trust/test-network.ts'
 import { firstHead, nextHead, repack, seal } from '../attacker.ts'
 import { type Case, last, record } from '../case.ts'
-import { delegate, publisher, recoverKeys, renewed } from '../people.ts'
-import { tool, type World } from '../world.ts'
+import { tool } from '../node.ts'
+import { delegate, publisher, recoverKeys, renewed, withCertificate } from '../people.ts'
+import type { World } from '../world.ts'
 
 const key = 'the key of the publisher, stolen'
 
@@ -29,10 +31,15 @@ const headOf = (bytes: Uint8Array): Head => decodeEnvelope(bytes) as Head
 
 export const delisting: readonly Case[] = [
   losing('a version that is no longer listed', 'head-delisted', ([first]) => [first as ListedVersion]),
-  losing('a version that is no longer listed, some numbers on', 'head-delisted', ([, second]) => [second as ListedVersion], {
-    sequence: 9,
-    previous: cidOf(Buffer.from('a head that nobody saw')),
-  }),
+  losing(
+    'a version that is no longer listed, some numbers on',
+    'head-delisted',
+    ([, second]) => [second as ListedVersion],
+    {
+      sequence: 9,
+      previous: cidOf(Buffer.from('a head that nobody saw')),
+    },
+  ),
   losing('a head that lists nothing at all', 'head-delisted', () => []),
   losing('a version that is another release now', 'head-replaced', ([first], { releases }) => [
     first as ListedVersion,
@@ -65,7 +72,10 @@ export const delisting: readonly Case[] = [
     async play(world, evil) {
       const [first, second] = world.heads[1].statement.versions as [ListedVersion, ListedVersion]
       const mark = evil ? { revoked: 'steals keys' } : { yanked: 'counts twice' }
-      const head = await seal(nextHead(world, { versions: [first, { ...second, ...mark }] }), publisher(world))
+      const head = await seal(
+        nextHead(world, { versions: [first, { ...second, ...mark }] }),
+        publisher(world),
+      )
       return { shows: [head], installs: second.id }
     },
     recover: heardByPublisher,
@@ -87,7 +97,10 @@ export const forks: readonly Case[] = [
     'bad-record',
     (world, evil) => {
       const { previous, ...rest } = nextHead(world)
-      return seal(evil ? rest : { ...rest, ...(previous === undefined ? {} : { previous }) }, publisher(world))
+      return seal(
+        evil ? rest : { ...rest, ...(previous === undefined ? {} : { previous }) },
+        publisher(world),
+      )
     },
     { ways: ['sync', 'dht'], says: /only the first head has no predecessor/ },
   ),
@@ -112,7 +125,11 @@ export const forks: readonly Case[] = [
 ]
 
 /** Two heads of one number that list different things. */
-async function twoHeads(world: World, one = publisher(world), other = one): Promise<[Uint8Array, Uint8Array]> {
+async function twoHeads(
+  world: World,
+  one = publisher(world),
+  other = one,
+): Promise<[Uint8Array, Uint8Array]> {
   const { versions } = world.heads[1].statement
   const release = cidOf(Buffer.from('a release'))
   return [
@@ -124,9 +141,14 @@ async function twoHeads(world: World, one = publisher(world), other = one): Prom
 /** The publisher has new keys, and unites what it is said to have listed. */
 async function putRight(world: World, name = tool): Promise<void> {
   const { repository, client } = world
-  for (const bytes of await client.catalogue.recordsOf(name)) await repository.accept(bytes).catch(() => undefined)
+  for (const bytes of await client.catalogue.recordsOf(name))
+    await repository.accept(bytes).catch(() => undefined)
   repository.at.identity = await renewed(world)
-  await addNextHead({ ...repository.publishing, ...repository.publishing.signsFor(name) }, name, () => undefined)
+  await addNextHead(
+    { ...repository.publishing, ...repository.publishing.signsFor(name) },
+    name,
+    () => undefined,
+  )
 }
 
 const proofOf = (one: Uint8Array, other: Uint8Array) => equivocationOf(headOf(one), headOf(other)).bytes
@@ -191,29 +213,52 @@ export const equivocations: readonly Case[] = [
   falseProof(
     'a proof of two heads of different names',
     'bad-record',
-    async (world, [one]) => [one, await seal({ ...firstHead(world, 'acme/other', []), sequence: 3, previous: world.heads[1].id }, publisher(world))],
+    async (world, [one]) => [
+      one,
+      await seal(
+        { ...firstHead(world, 'acme/other', []), sequence: 3, previous: world.heads[1].id },
+        publisher(world),
+      ),
+    ],
     { says: /different names/ },
   ),
-  falseProof('a proof of two heads of different numbers', 'bad-record', async (world, [one]) => [one, world.heads[1].bytes], {
-    says: /different numbers/,
-  }),
+  falseProof(
+    'a proof of two heads of different numbers',
+    'bad-record',
+    async (world, [one]) => [one, world.heads[1].bytes],
+    {
+      says: /different numbers/,
+    },
+  ),
   falseProof(
     'a proof of one head in two envelopes',
     'bad-record',
     async (world, [one]) => [one, await seal(nextHead(world), await delegate(world))],
     { says: /say the same/ },
   ),
+  falseProof('a proof with a forged head', 'bad-signature', async (_, [one, other]) => {
+    const { signatures } = headOf(one)
+    return [one, repack(other, () => ({ signatures }))]
+  }),
   falseProof(
-    'a proof with a forged head',
-    'bad-signature',
-    async (_, [one, other]) => {
-      const { signatures } = headOf(one)
-      return [one, repack(other, () => ({ signatures }))]
+    'a proof of three heads',
+    'bad-record',
+    async (world, heads) => [...heads, world.heads[1].bytes],
+    {
+      says: /two heads/,
     },
   ),
-  falseProof('a proof of three heads', 'bad-record', async (world, heads) => [...heads, world.heads[1].bytes], {
-    says: /two heads/,
-  }),
+  {
+    name: 'a proof against the publisher by a key whose certificate has expired',
+    has: `${key} long after it was replaced; it backdates`,
+    code: 'certificate-expired',
+    async play(world, evil) {
+      const old = await withCertificate(world, { notAfter: now + (evil ? 10 : 20) * day })
+      const proof = proofOf(...(await twoHeads(world, old)))
+      world.clock.now += 15 * day
+      return { shows: [proof] }
+    },
+  },
   {
     name: 'a proof against the publisher by a key that was revoked',
     has: key,

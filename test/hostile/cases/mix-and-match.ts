@@ -1,11 +1,13 @@
 // Mix and match, and wrong targets: true pieces put together to something that never was.
-import { decodeEnvelope, type HeadStatement, type ReleaseStatement } from '../../../src/assets/release.ts'
-import { cidOf } from '../../../src/base/cid.ts'
-import { decodeCbor } from '../../../src/base/cbor.ts'
-import type { ErrorCode } from '../../../src/base/errors.ts'
+
 import { encodeContentIndex } from '../../../src/assets/content-index.ts'
+import { decodeEnvelope, type HeadStatement, type ReleaseStatement } from '../../../src/assets/release.ts'
+import { decodeCbor } from '../../../src/base/cbor.ts'
+import { cidOf } from '../../../src/base/cid.ts'
+import type { ErrorCode } from '../../../src/base/errors.ts'
 import type { PublisherGrant } from '../../../src/trust/certificate.ts'
 import { signRoot } from '../../../src/trust/root.ts'
+import { type Sample, sampleOf } from '../../store/sample-content.ts'
 import {
   authority,
   type Changes,
@@ -20,19 +22,16 @@ import {
   signers,
 } from '../../trust/test-network.ts'
 import { firstHead, nextHead, nextRelease, seal } from '../attacker.ts'
-import { type Sample, sampleOf } from '../../store/sample-content.ts'
 import { type Case, record } from '../case.ts'
+import { publisherId, signerOf, tool } from '../node.ts'
 import { mallory, publisher } from '../people.ts'
-import { publisherId, signerOf, tool, type World } from '../world.ts'
+import type { World } from '../world.ts'
 
 const ownKey = 'a publisher’s own key, and no scruples'
 const mixed = 'acme/mixed'
 
 /** A name whose first head lists as 1.0.0 what the attacker likes. */
-const listsAs = (
-  name: string,
-  make: (world: World) => Promise<Uint8Array>,
-): Case => ({
+const listsAs = (name: string, make: (world: World) => Promise<Uint8Array>): Case => ({
   name,
   has: ownKey,
   code: 'bad-record',
@@ -62,19 +61,24 @@ const ofOtherNetwork = (name: string, make: (world: World) => ReleaseStatement |
     name,
     'a network of its own that has the same name',
     'certificate-wrong-network',
-    async (world, evil) =>
-      seal(make(world), evil ? (await otherNetwork()).signer : publisher(world)),
+    async (world, evil) => seal(make(world), evil ? (await otherNetwork()).signer : publisher(world)),
     { ways: ['sync', 'dht'] },
   )
 
-const statementLies = (name: string, lie: (statement: ReleaseStatement) => Partial<ReleaseStatement>): Case => ({
+const statementLies = (
+  name: string,
+  lie: (statement: ReleaseStatement) => Partial<ReleaseStatement>,
+): Case => ({
   name,
   has: ownKey,
   code: 'bad-record',
   async play(world, evil) {
     const honest = nextRelease(world, { name: mixed, version: '1.0.0' })
     const release = await seal(evil ? { ...honest, ...lie(honest) } : honest, publisher(world))
-    const head = await seal(firstHead(world, mixed, [{ version: '1.0.0', id: cidOf(release) }]), publisher(world))
+    const head = await seal(
+      firstHead(world, mixed, [{ version: '1.0.0', id: cidOf(release) }]),
+      publisher(world),
+    )
     return { shows: [release, head], installs: mixed }
   },
 })
@@ -98,8 +102,7 @@ export const mixAndMatch: readonly Case[] = [
     'a record of a network of another name',
     'membership of two networks',
     'bad-record',
-    async (world, evil) =>
-      seal(nextRelease(world, evil ? { network: 'elsewhere' } : {}), publisher(world)),
+    async (world, evil) => seal(nextRelease(world, evil ? { network: 'elsewhere' } : {}), publisher(world)),
     { ways: ['sync', 'dht'], says: /belongs to the network "elsewhere"/ },
   ),
   record(
@@ -163,7 +166,8 @@ export const mixAndMatch: readonly Case[] = [
         // News to nobody; what counts is where it lies.
         const record = await unknownTwin(world, bytes(world))
         if (!evil) return { shows: [record] }
-        if (what === 'release') return { shows: [record], key: { kind: 'release', id: cidOf(Buffer.from('x')) } }
+        if (what === 'release')
+          return { shows: [record], key: { kind: 'release', id: cidOf(Buffer.from('x')) } }
         if (what === 'head')
           return { shows: [record], key: { kind: 'head', publisher: publisherId, name: mixed } }
         return { shows: [record], key: { kind: 'notice', notice: `revocations/${network}` } }
@@ -206,7 +210,10 @@ export const wrongTarget: readonly Case[] = [
     path: '../../.profile',
   }),
   served('another index than that of the root', 'no-providers', {
-    change: content => ({ ...content, indexBytes: content.indexBytes.map((byte, at) => (at === 9 ? ~byte : byte)) }),
+    change: content => ({
+      ...content,
+      indexBytes: content.indexBytes.map((byte, at) => (at === 9 ? ~byte : byte)),
+    }),
   }),
   served('other bytes than those of the index', 'no-providers', {
     change: content => ({ ...content, bytes: Buffer.from(content.bytes).fill(7) }),
@@ -229,7 +236,15 @@ function served(name: string, code: ErrorCode, { says, path = 'profile', change 
       const { root, index } = content
       attacker.content = evil && change !== undefined ? change(content) : content
       const { size, blake3, sha256 } = index
-      const statement = nextRelease(world, { name: mixed, version: '1.0.0', root, size, files: 1, blake3, sha256 })
+      const statement = nextRelease(world, {
+        name: mixed,
+        version: '1.0.0',
+        root,
+        size,
+        files: 1,
+        blake3,
+        sha256,
+      })
       const release = await seal(statement, publisher(world))
       const head = firstHead(world, mixed, [{ version: '1.0.0', id: cidOf(release) }])
       return { shows: [release, await seal(head, publisher(world))], installs: mixed }

@@ -3,8 +3,9 @@ import { CatalogError, type ErrorCode } from '../../../src/base/errors.ts'
 import { day, goldenRoot, nextRoot, revocations } from '../../trust/test-network.ts'
 import { freshnessOf, nextHead, seal } from '../attacker.ts'
 import { type Case, last, record } from '../case.ts'
+import { copyOf, startNode, tool } from '../node.ts'
 import { delegate, publisher } from '../people.ts'
-import { copyOf, startNode, tool, type World } from '../world.ts'
+import type { World } from '../world.ts'
 
 const copy = 'a copy of what was true once'
 
@@ -55,7 +56,7 @@ export const rollback: readonly Case[] = [
     async (world, evil) => {
       const [third, fourth] = [nextHead(world), nextHead(world, { sequence: 4 })]
       const [newer, older] = await Promise.all([fourth, third].map(each => seal(each, publisher(world))))
-      return evil ? [newer, older] as Uint8Array[] : [older, newer] as Uint8Array[]
+      return evil ? ([newer, older] as Uint8Array[]) : ([older, newer] as Uint8Array[])
     },
     { ways: ['dht'], says: /A later head/ },
   ),
@@ -63,8 +64,7 @@ export const rollback: readonly Case[] = [
     'the known head in another envelope',
     'the key of a second machine',
     'stale-record',
-    async (world, evil) =>
-      seal(evil ? world.heads[1].statement : nextHead(world), await delegate(world)),
+    async (world, evil) => seal(evil ? world.heads[1].statement : nextHead(world), await delegate(world)),
     { says: /known already/ },
   ),
   record(

@@ -1,14 +1,22 @@
 // Thresholds and rotation of the root: who may decide for the network, and who no longer.
-import { encodeCbor, decodeCbor } from '../../../src/base/cbor.ts'
+import { decodeCbor, encodeCbor } from '../../../src/base/cbor.ts'
 import { encodeDocument, fingerprintOf, type SignedDocument } from '../../../src/trust/document.ts'
 import type { PublicKeys } from '../../../src/trust/fields.ts'
 import { publisherFingerprint } from '../../../src/trust/keys.ts'
 import type { RootBody } from '../../../src/trust/root.ts'
-import { authority, goldenRoot, type Holder, keysOf, nextRoot, publisherCertificate } from '../../trust/test-network.ts'
+import {
+  authority,
+  goldenRoot,
+  type Holder,
+  keysOf,
+  nextRoot,
+  publisherCertificate,
+} from '../../trust/test-network.ts'
 import { nextHead, seal } from '../attacker.ts'
 import { type Case, last, record } from '../case.ts'
+import { signerOf } from '../node.ts'
 import { underAuthority } from '../people.ts'
-import { allRights, signerOf } from '../world.ts'
+import { allRights } from '../world.ts'
 
 const needed = ['root-1', 'root-2'] as const
 /** A fingerprint of nothing. */
@@ -19,7 +27,12 @@ const newKeys = { keys: [keysOf('root-4'), keysOf('root-5')], threshold: 2 }
 const second = (
   name: string,
   code: Case['code'],
-  { changes = {}, by, has = 'some of the root keys', honestly = changes }: {
+  {
+    changes = {},
+    by,
+    has = 'some of the root keys',
+    honestly = changes,
+  }: {
     readonly changes?: Partial<RootBody>
     readonly by: readonly Holder[]
     readonly has?: string
@@ -33,7 +46,9 @@ const second = (
     code,
     async (_, evil) => {
       const all = [...needed, ...(honestly.keys === newKeys.keys ? (['root-4', 'root-5'] as const) : [])]
-      return evil ? (await nextRoot(goldenRoot, changes, by)).bytes : (await nextRoot(goldenRoot, honestly, all)).bytes
+      return evil
+        ? (await nextRoot(goldenRoot, changes, by)).bytes
+        : (await nextRoot(goldenRoot, honestly, all)).bytes
     },
     { ways: ['sync', 'dht'], ...(says === undefined ? {} : { says }) },
   )
@@ -67,8 +82,7 @@ const byAuthorityOf = (name: string, by: readonly Holder[], code: Case['code']):
     name,
     'one root key',
     code,
-    async (world, evil) =>
-      seal(nextHead(world), (await underAuthority({}, evil ? by : needed)).signer),
+    async (world, evil) => seal(nextHead(world), (await underAuthority({}, evil ? by : needed)).signer),
     { ways: ['sync', 'dht'] },
   )
 
@@ -131,8 +145,18 @@ export const thresholds: readonly Case[] = [
     },
     /share their ed25519 part/,
   ),
-  spoilt('a root that nobody need sign', 'certificate-malformed', root => rewritten(root, { threshold: 0 }), /threshold is 0/),
-  spoilt('a root that was changed afterwards', 'root-not-trusted', root => rewritten(root, { revoked: [keyless] }), /does not hold/),
+  spoilt(
+    'a root that nobody need sign',
+    'certificate-malformed',
+    root => rewritten(root, { threshold: 0 }),
+    /threshold is 0/,
+  ),
+  spoilt(
+    'a root that was changed afterwards',
+    'root-not-trusted',
+    root => rewritten(root, { revoked: [keyless] }),
+    /does not hold/,
+  ),
   byAuthorityOf('an authority that too few root keys have signed', ['root-1'], 'root-threshold'),
   byAuthorityOf('an authority that a stranger has signed too', [...needed, 'stranger'], 'root-threshold'),
 ]

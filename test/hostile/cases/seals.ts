@@ -1,14 +1,15 @@
-// Seals and bytes: signatures that are missing, borrowed or made for something else, and bytes that are not the one form.
+// Seals: signatures that are missing, borrowed, or made for something else.
 import { encodeStatement, type Signature } from '../../../src/assets/release.ts'
 import { encodeCbor } from '../../../src/base/cbor.ts'
-import { signDocument } from '../../../src/trust/document.ts'
-import { type EnvelopeSigner, signingMessage } from '../../../src/trust/envelope.ts'
 import { encodeCertificateBody } from '../../../src/trust/certificate.ts'
+import { signDocument } from '../../../src/trust/document.ts'
+import type { EnvelopeSigner } from '../../../src/trust/envelope.ts'
 import { keysOf, revocations, signers } from '../../trust/test-network.ts'
 import { freshnessOf, nextHead, nextRelease, type RawEnvelope, repack, seal, sealBytes } from '../attacker.ts'
 import { type Case, record } from '../case.ts'
+import { signerOf } from '../node.ts'
 import { mallory, publisher, withCertificate } from '../people.ts'
-import { publisherId, signerOf, type World } from '../world.ts'
+import type { World } from '../world.ts'
 
 type Pair = [Signature, Signature]
 
@@ -56,41 +57,120 @@ function unreduced(signature: Signature): Signature {
 }
 
 export const seals: readonly Case[] = [
-  changed('a record without signatures', 'bad-signature', signatures(() => []), /not signed|must carry/),
-  changed('a record without its Falcon signature', 'bad-signature', signatures(([one]) => [one]), /not signed|must carry/),
-  changed('a record without its Ed25519 signature', 'bad-signature', signatures(([, two]) => [two]), /not signed|must carry/),
-  changed('signatures in another order', 'certificate-wrong-usage', signatures(([one, two]) => [two, one])),
-  changed('a third signature', 'bad-signature', signatures(([one, two]) => [one, two, one]), /must carry one signature/),
-  changed('one Ed25519 signature twice', 'certificate-wrong-usage', signatures(([one]) => [one, one])),
-  changed('an Ed25519 signature with one bit changed', 'bad-signature', signatures(([one, two]) => [flipped(one), two]), /its ed25519 signature does not hold/),
-  changed('a Falcon signature with one bit changed', 'bad-signature', signatures(([one, two]) => [one, flipped(two)]), /its falcon-1024-r3 signature does not hold/),
-  changed('an Ed25519 signature in its other form', 'bad-signature', signatures(([one, two]) => [unreduced(one), two]), /ed25519/),
-  changed('a signature cut short', 'bad-signature', signatures(([one, two]) => [{ ...one, signature: one.signature.subarray(1) }, two]), /wrong length/),
-  changed('a signature of nothing but zeros', 'bad-signature', signatures(([one, two]) => [{ ...one, signature: new Uint8Array(64) }, two]), /ed25519/),
-  changed('another algorithm', 'bad-signature', signatures(([one, two]) => [{ ...one, algorithm: 'none' }, two]), /must carry one signature/),
-  changed('keys of small order', 'certificate-wrong-usage', signatures(([one, two]) => [{ ...one, key: new Uint8Array(32) }, two])),
-  changed('the signatures of another head', 'bad-signature', (_, { heads }) => ({ signatures: heads[1].signatures })),
+  changed(
+    'a record without signatures',
+    'bad-signature',
+    signatures(() => []),
+    /not signed|must carry/,
+  ),
+  changed(
+    'a record without its Falcon signature',
+    'bad-signature',
+    signatures(([one]) => [one]),
+    /not signed|must carry/,
+  ),
+  changed(
+    'a record without its Ed25519 signature',
+    'bad-signature',
+    signatures(([, two]) => [two]),
+    /not signed|must carry/,
+  ),
+  changed(
+    'signatures in another order',
+    'certificate-wrong-usage',
+    signatures(([one, two]) => [two, one]),
+  ),
+  changed(
+    'a third signature',
+    'bad-signature',
+    signatures(([one, two]) => [one, two, one]),
+    /must carry one signature/,
+  ),
+  changed(
+    'one Ed25519 signature twice',
+    'certificate-wrong-usage',
+    signatures(([one]) => [one, one]),
+  ),
+  changed(
+    'an Ed25519 signature with one bit changed',
+    'bad-signature',
+    signatures(([one, two]) => [flipped(one), two]),
+    /its ed25519 signature does not hold/,
+  ),
+  changed(
+    'a Falcon signature with one bit changed',
+    'bad-signature',
+    signatures(([one, two]) => [one, flipped(two)]),
+    /its falcon-1024-r3 signature does not hold/,
+  ),
+  changed(
+    'an Ed25519 signature in its other form',
+    'bad-signature',
+    signatures(([one, two]) => [unreduced(one), two]),
+    /ed25519/,
+  ),
+  changed(
+    'a signature cut short',
+    'bad-signature',
+    signatures(([one, two]) => [{ ...one, signature: one.signature.subarray(1) }, two]),
+    /wrong length/,
+  ),
+  changed(
+    'a signature of nothing but zeros',
+    'bad-signature',
+    signatures(([one, two]) => [{ ...one, signature: new Uint8Array(64) }, two]),
+    /ed25519/,
+  ),
+  changed(
+    'another algorithm',
+    'bad-signature',
+    signatures(([one, two]) => [{ ...one, algorithm: 'none' }, two]),
+    /must carry one signature/,
+  ),
+  changed(
+    'keys of small order',
+    'certificate-wrong-usage',
+    signatures(([one, two]) => [{ ...one, key: new Uint8Array(32) }, two]),
+  ),
+  changed('the signatures of another head', 'bad-signature', (_, { heads }) => ({
+    signatures: heads[1].signatures,
+  })),
   changed('the signatures of another publisher', 'certificate-wrong-usage', async (_, world) => {
     const { signatures: others } = repacked(await seal(nextHead(world), mallory(world)))
     return { signatures: others }
   }),
-  changed('the Falcon signature of the head before', 'bad-signature', (raw, { heads }) => ({
-    signatures: [raw.signatures[0], heads[1].signatures[1]],
-  }), /falcon/),
+  changed(
+    'the Falcon signature of the head before',
+    'bad-signature',
+    (raw, { heads }) => ({
+      signatures: [raw.signatures[0], heads[1].signatures[1]],
+    }),
+    /falcon/,
+  ),
   changed('a record without its chain', 'certificate-malformed', () => ({ chain: [] }), /chain of 0/),
-  changed('the chain of another certificate of the same keys', 'bad-signature', async (_, world) => {
-    const wider = await withCertificate(world, { names: ['*'] })
-    return { chain: wider.chain }
-  }, /does not hold/),
+  changed(
+    'the chain of another certificate of the same keys',
+    'bad-signature',
+    async (_, world) => {
+      const wider = await withCertificate(world, { names: ['*'] })
+      return { chain: wider.chain }
+    },
+    /does not hold/,
+  ),
   changed('proofs that nobody can check', 'bad-signature', () => ({ proofs: [new Uint8Array(8)] }), /proofs/),
   changed('an envelope of another version', 'bad-record', () => ({ v: 2 }), /version 2/),
   changed('an envelope with a field of its own', 'bad-record', () => ({ admin: true }), /unknown field/),
-  changed('a statement with one bit changed', 'bad-signature', ({ statement }) => {
-    const bytes = Buffer.from(statement)
-    const at = bytes.indexOf('1.1.0') + 4
-    bytes[at] = (bytes[at] as number) ^ 1
-    return { statement: bytes }
-  }, /does not hold/),
+  changed(
+    'a statement with one bit changed',
+    'bad-signature',
+    ({ statement }) => {
+      const bytes = Buffer.from(statement)
+      const at = bytes.indexOf('1.1.0') + 4
+      bytes[at] = (bytes[at] as number) ^ 1
+      return { statement: bytes }
+    },
+    /does not hold/,
+  ),
   signedAs('a head signed as a freshness statement', 'freshness'),
   signedAs('a head signed as a release', 'release'),
   record(
@@ -159,8 +239,7 @@ function signedAs(name: string, domain: 'freshness' | 'release'): Case {
     name,
     'whoever gets the publisher to sign one thing for another',
     'bad-signature',
-    (world, evil) =>
-      sealBytes(evil ? domain : 'head', encodeStatement(nextHead(world)), publisher(world)),
+    (world, evil) => sealBytes(evil ? domain : 'head', encodeStatement(nextHead(world)), publisher(world)),
     { ways: ['sync', 'dht'], says: /does not hold/ },
   )
 }
@@ -173,101 +252,3 @@ function repacked(bytes: Uint8Array): RawEnvelope {
   })
   return raw as RawEnvelope
 }
-
-/** A statement or envelope in bytes that mean the same and are not canonical, correctly signed. */
-const bytesOf = (
-  name: string,
-  spoil: (bytes: Buffer) => Buffer,
-  where: 'envelope' | 'statement' = 'statement',
-): Case =>
-  record(
-    name,
-    'the key of the publisher',
-    'bad-record',
-    async (world, evil) => {
-      const statement = Buffer.from(encodeStatement(nextHead(world)))
-      const signer = publisher(world)
-      if (!evil) return sealBytes('head', statement, signer)
-      if (where === 'statement') return sealBytes('head', spoil(statement), signer)
-      const message = signingMessage('head', signer.publicKeys, publisherId, statement, signer.chain)
-      const envelope = { v: 1, statement, signatures: await signer.sign(message), chain: signer.chain, proofs: [] }
-      return spoil(Buffer.from(encodeCbor(envelope)))
-    },
-    { ways: ['sync', 'dht'], says: /canonical|DAG-CBOR|unknown field|neither a release/ },
-  )
-
-/** Writes the map's number of entries anew, and one entry more. */
-const withEntry = (bytes: Buffer, entry: Buffer): Buffer =>
-  Buffer.concat([Buffer.from([(bytes[0] as number) + 1]), bytes.subarray(1), entry])
-
-const entry = (key: string, value: unknown): Buffer => Buffer.concat([encodeCbor(key), encodeCbor(value)])
-
-export const bytes: readonly Case[] = [
-  bytesOf('a field that is there twice', whole => withEntry(whole, entry('expiresAt', Number.MAX_SAFE_INTEGER))),
-  bytesOf('a field that is there twice, in the envelope', whole => withEntry(whole, entry('proofs', [])), 'envelope'),
-  bytesOf('fields in another order', whole => {
-    const at = whole.indexOf(entry('v', 1))
-    const version = whole.subarray(at, at + 3)
-    return Buffer.concat([whole.subarray(0, at), whole.subarray(at + 3), version])
-  }),
-  bytesOf('a number in a longer form', whole => {
-    const at = whole.indexOf(entry('v', 1))
-    return Buffer.concat([whole.subarray(0, at + 2), Buffer.from([0x18, 0x01]), whole.subarray(at + 3)])
-  }),
-  bytesOf('a map of no fixed length', whole => Buffer.concat([Buffer.from([0xbf]), whole.subarray(1), Buffer.from([0xff])])),
-  bytesOf('a tag before the value', whole => Buffer.concat([Buffer.from([0xd9, 0xd9, 0xf7]), whole])),
-  bytesOf('bytes after the end', whole => Buffer.concat([whole, Buffer.from([0])])),
-  bytesOf('bytes after the end of the envelope', whole => Buffer.concat([whole, Buffer.from([0])]), 'envelope'),
-  bytesOf('bytes that are missing at the end', whole => whole.subarray(0, -1), 'envelope'),
-  bytesOf('a list where a map belongs', whole => Buffer.concat([Buffer.from([0x81]), whole])),
-  record(
-    'a text that is not UTF-8',
-    'the key of the publisher',
-    'bad-record',
-    async (world, evil) => {
-      const marker = 'deprecated soon'
-      const statement = Buffer.from(encodeStatement(nextHead(world, { deprecated: marker })))
-      if (evil) statement[statement.indexOf(marker)] = 0xff
-      return sealBytes('head', statement, publisher(world))
-    },
-    { ways: ['sync', 'dht'] },
-  ),
-  record(
-    'a head as a freshness statement with all of its fields',
-    'the right to freshen',
-    'bad-record',
-    async (world, evil) => {
-      const fresh = { v: 1, ...freshnessOf(world, world.heads[1]) }
-      const statement = encodeCbor(evil ? { ...fresh, versions: [] } : fresh)
-      return sealBytes('freshness', statement, publisher(world))
-    },
-    { says: /unknown field "versions"/ },
-  ),
-  record(
-    'a statement of a kind that nobody knows',
-    'the key of the publisher',
-    'bad-record',
-    async (world, evil) => {
-      const statement = { v: 1, ...nextHead(world), ...(evil ? { type: 'command' } : {}) }
-      return sealBytes('head', encodeCbor(statement), publisher(world))
-    },
-    { ways: ['sync', 'dht'], says: /neither a release nor a head/ },
-  ),
-  record(
-    'a statement of another version',
-    'the key of the publisher',
-    'bad-record',
-    async (world, evil) => sealBytes('head', encodeCbor({ ...nextHead(world), v: evil ? 2 : 1 }), publisher(world)),
-    { ways: ['sync', 'dht'], says: /version 2/ },
-  ),
-  record('a notice of a kind that nobody knows', 'a connection', 'certificate-malformed', async (world, evil) => {
-    const document = await signDocument('catalog/revocations/v1', encodeCbor({ v: 1, type: 'command' }), [signers.authority])
-    return evil ? document.bytes : (await revocations(world.authority, [world.authority], { sequence: 2 })).bytes
-  }),
-  record('a record that is no map', 'a connection', 'bad-record', async (world, evil) =>
-    evil ? encodeCbor(['head']) : seal(nextHead(world), publisher(world)),
-  ),
-  record('no bytes at all', 'a connection', 'bad-record', async (world, evil) =>
-    evil ? new Uint8Array(0) : seal(nextHead(world), publisher(world)),
-  ),
-]
