@@ -34,10 +34,16 @@ const parts: Readonly<Record<string, Part>> = {
     env: { CATALOG_INTERLEAVINGS: '5000' },
   },
   signatures: {
-    what: 'C1: every known answer',
+    what: 'C1, C3: every known answer, 100,000 mutants of each certificate format, both verifiers of Falcon compared',
     file: 'test/trust/',
     times: 1,
     env: { CATALOG_CAMPAIGN: '1' },
+  },
+  repository: {
+    what: 'T1, T2, C2: hostile repositories, 100 publishers that contradict themselves, 100,000 changed records',
+    file: 'test/hostile/',
+    times: 2,
+    env: { CATALOG_SCENARIOS: '50', CATALOG_MUTANTS: '50000' },
   },
   frames: {
     what: 'N1: 1,000,000 malformed frames',

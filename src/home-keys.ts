@@ -121,7 +121,9 @@ async function existingFiles(paths: HomePaths, passphrase: KeySecret | undefined
     rootKeyFile(secrets, join(paths.rootKeys, name)),
   )
   const optional = await Promise.all(
-    [nodeFalcon, nextPublisher, authority].map(async file => ((await file.inspect()) === undefined ? [] : [file])),
+    [nodeFalcon, nextPublisher, authority].map(async file =>
+      (await file.inspect()) === undefined ? [] : [file],
+    ),
   )
   return [node, publisher, ...optional.flat(), ...roots]
 }

@@ -18,10 +18,10 @@ import {
 } from './init.ts'
 import { lookUpBy, redeemInvite } from './membership/redeem-invite.ts'
 import type { Admissions } from './network/admission.ts'
-import { finishRotation } from './next-publisher-keys.ts'
 import { DnsNames } from './network/dns.ts'
 import { type NodeKey, peerOfNodeKey } from './network/identity.ts'
 import { Libp2pHost } from './network/libp2p-host.ts'
+import { finishRotation } from './next-publisher-keys.ts'
 import { decodeInvite, type Invite } from './trust/invite.ts'
 import { type Joined, proveJoined } from './trust/joined.ts'
 import type { PublisherKeys } from './trust/keys.ts'
@@ -162,7 +162,8 @@ export async function requestMembership(
   },
 ): Promise<{ home: string; peerId: string; publisher: string; request: string }> {
   const { paths, keys: made, peerId, label, passphrase } = await makeKeys(options)
-  const keys = options.authority === true ? { ...made, authority: await createAuthorityKeys(paths, passphrase) } : made
+  const keys =
+    options.authority === true ? { ...made, authority: await createAuthorityKeys(paths, passphrase) } : made
   const about = { label: options.label ?? label, time: Date.now() }
   const text = await withSigners(keys, signers => encodeRequest(about, signers))
   await writeFile(options.request, text, { flag: 'wx', flush: true }).catch(

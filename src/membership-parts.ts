@@ -13,6 +13,7 @@ import { Outbox } from './membership/outbox.ts'
 import { Renewals } from './membership/renewals.ts'
 import { type NextKeys, RotatePublisher, type RotatePublisherDeps } from './membership/rotate-publisher.ts'
 import { Rotations } from './membership/rotations.ts'
+import { Withdrawals } from './membership/withdrawals.ts'
 import type { Host } from './network/host.ts'
 import type { HomeCertificates, NetworkTrust } from './network-trust.ts'
 import type { NextPublisherKeys } from './next-publisher-keys.ts'
@@ -81,18 +82,57 @@ export function createMembership(deps: MembershipDeps): Membership {
   const rotations =
     authority === undefined
       ? undefined
-      : new Rotations({ self, authority, records: scope('rotations'), trust: chain, check, now, log, issuing })
+      : new Rotations({
+          self,
+          authority,
+          records: scope('rotations'),
+          trust: chain,
+          check,
+          now,
+          log,
+          issuing,
+        })
   const server = new CertificatesServer({ host, own, issuers, rotations, trust: chain, now, log })
   const outbox = new Outbox({ host, records: scope('outbox'), now, log })
   const renewals = new Renewals({ host, own, server, outbox, authority, delegations, now, log })
   const invites = new Invites({ records: scope('invites'), now })
   if (authority !== undefined) new JoinServer({ host, authority, invites, trust: chain, check, now, log })
-  const grants = new Grants({ host, own, server, outbox, authority, delegations, trust: chain, check, now, issuing })
+  const grants = new Grants({
+    host,
+    own,
+    server,
+    outbox,
+    authority,
+    delegations,
+    trust: chain,
+    check,
+    now,
+    issuing,
+  })
   const { signHeads } = deps
+  const withdrawals = new Withdrawals({
+    own,
+    delegations,
+    records: scope('withdrawals'),
+    trust: chain,
+    now,
+    log,
+  })
   const next = nextKeys(deps)
-  const rotation = new RotatePublisher({ host, own, next, rotations, trust: chain, renewals, signHeads, log })
+  const rotation = new RotatePublisher({
+    host,
+    own,
+    next,
+    rotations,
+    trust: chain,
+    withdrawals,
+    renewals,
+    signHeads,
+    log,
+  })
   const administration = new Administration({
     ...{ host, own, rotations, trust: chain, check, now },
+    withdrawals,
     authority: authority === undefined ? undefined : { authority, invites },
   })
   return {
@@ -106,7 +146,7 @@ export function createMembership(deps: MembershipDeps): Membership {
       rotate: ({ revokeOld, reason }, options) => rotation.rotate({ revokeOld, reason }, options),
     },
     authority,
-    services: [...(authority === undefined ? [] : [authority]), outbox, renewals, rotation],
+    services: [...(authority === undefined ? [] : [authority]), outbox, withdrawals, renewals, rotation],
   }
 }
 

@@ -21,6 +21,7 @@ import {
   loadNotices,
   saveChain,
 } from './trust/certificate-files.ts'
+import { PeerClocks } from './trust/peer-clocks.ts'
 import type { PublisherIdentities } from './trust/publisher-identities.ts'
 import { decodeRoot } from './trust/root.ts'
 import type { Signer } from './trust/signer.ts'
@@ -68,10 +69,12 @@ const maxRootBytes = 36 * 1024
 export class NetworkTrust implements Admissions {
   readonly chain: TrustChain
   readonly identities: PublisherIdentities
+  readonly clocks: PeerClocks
   readonly #deps: NetworkTrustDeps
   readonly #paths: TrustPaths
   #node: Chain
   #roots: readonly Uint8Array[] = []
+  #clockIsWrong = false
   /** A certificate for the keys of before must not come in while they are replaced. */
   readonly #changes = new OneAtATime()
 
@@ -85,6 +88,7 @@ export class NetworkTrust implements Admissions {
     const network = options.root === '' ? decodeRoot(firstRoot).fingerprint : options.root
     this.chain = new TrustChain(deps, { firstRoot, network })
     this.identities = identities
+    this.clocks = new PeerClocks({ now: deps.now, uptime: () => performance.now() })
   }
 
   /** After the catalogue. @throws CatalogError `root-not-trusted` when the home's root is not the config's */
@@ -116,19 +120,20 @@ export class NetworkTrust implements Admissions {
     return this.#node
   }
 
-  /** canonical CBOR { v: 1, chain, roots: the newest after the first, oldest first } */
+  /** canonical CBOR { v: 1, chain, roots: the newest after the first, oldest first; time: by this node's clock, in ms } */
   credential(): Uint8Array {
-    return encodeCbor({ v: 1, chain: this.#node, roots: this.#roots })
+    return encodeCbor({ v: 1, chain: this.#node, roots: this.#roots, time: this.#deps.now() })
   }
 
   async admit(peer: string, credential: Uint8Array): Promise<Admission> {
-    const { chain, roots } = decodeCredential(credential)
+    const { chain, roots, time } = decodeCredential(credential)
     const ed25519 = keyOfPeer(peer)
     if (ed25519 === undefined)
       throw new CatalogError('not-a-member', `The peer ${peer} has no Ed25519 key, which every node has.`)
     for (const root of roots) await this.chain.accept(root).catch(ignoreOld)
     const certificates = await this.chain.prove(chain, { kind: 'node', ed25519 })
     const [leaf] = certificates as readonly [Certificate<NodeGrant>]
+    if (time !== undefined) this.#compareClocks(peer, time)
     return {
       capabilities: new Set(leaf.capabilities),
       roles: new Set(leaf.roles),
@@ -153,7 +158,10 @@ export class NetworkTrust implements Admissions {
       this.#node = chain
       return 'node'
     }
-    if (leaf?.type !== 'publisher' || !equalBytes(leaf.subject.ed25519, this.identities.signer.publicKeys.ed25519))
+    if (
+      leaf?.type !== 'publisher' ||
+      !equalBytes(leaf.subject.ed25519, this.identities.signer.publicKeys.ed25519)
+    )
       throw new CatalogError('certificate-wrong-usage', 'The certificate is not for the keys of this node.')
     const issuer = decodeChain(chain)[1]
     const own = leaf.publisher === this.identities.publisher && issuer?.type !== 'publisher'
@@ -179,6 +187,15 @@ export class NetworkTrust implements Admissions {
     return join(this.#paths.delegations, `${publisher}.chain`)
   }
 
+  /** Told once each time that it comes. */
+  #compareClocks(peer: string, time: number): void {
+    this.clocks.note(peer, time)
+    const trouble = this.clocks.trouble()
+    if (trouble !== undefined && !this.#clockIsWrong)
+      this.#deps.log.warn({ why: trouble }, 'a clock is wrong')
+    this.#clockIsWrong = trouble !== undefined
+  }
+
   async #collectRoots(): Promise<void> {
     const roots: Uint8Array[] = []
     let room = maxRootBytes
@@ -192,14 +209,18 @@ export class NetworkTrust implements Admissions {
   }
 }
 
-function decodeCredential(bytes: Uint8Array): { chain: Uint8Array[]; roots: Uint8Array[] } {
+function decodeCredential(bytes: Uint8Array): {
+  readonly chain: Uint8Array[]
+  readonly roots: Uint8Array[]
+  readonly time?: number
+} {
   const raw = decodeCbor(bytes, maxCredentialBytes, 'A credential') as Record<string, unknown> | null
-  const { v, chain, roots } = raw ?? {}
+  const { v, chain, roots, time } = raw ?? {}
   const areBytes = (value: unknown, max: number): value is Uint8Array[] =>
     Array.isArray(value) && value.length <= max && value.every(one => one instanceof Uint8Array)
   if (v !== 1 || !areBytes(chain, 8) || !areBytes(roots, rootsShown))
     throw new CatalogError('not-a-member', 'The peer showed something that is no credential.')
-  return { chain, roots }
+  return { chain, roots, ...(Number.isSafeInteger(time) ? { time: time as number } : {}) }
 }
 
 function ignoreOld(error: unknown): void {

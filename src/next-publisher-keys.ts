@@ -26,7 +26,8 @@ import { syncDirectory } from './trust/private-file.ts'
 /** In the directory of the keys. */
 export const nextPublisherKey = 'publisher-next.key'
 const nextChainOf = ({ trust }: HomePaths): string => join(trust.directory, 'publisher-next.chain')
-const keyPath = ({ keys }: HomePaths, which: 'publisher.key' | typeof nextPublisherKey): string => join(keys, which)
+const keyPath = ({ keys }: HomePaths, which: 'publisher.key' | typeof nextPublisherKey): string =>
+  join(keys, which)
 
 export class NextPublisherKeys {
   readonly #secret: KeySecret | undefined
@@ -88,7 +89,10 @@ export class NextPublisherKeys {
     const secrets: KeySecrets = {
       async find(_kind, what) {
         if (secret !== undefined) return secret
-        throw new CatalogError('passphrase-needed', `${what} is encrypted, and the other keys of this home are not.`)
+        throw new CatalogError(
+          'passphrase-needed',
+          `${what} is encrypted, and the other keys of this home are not.`,
+        )
       },
     }
     return new KeyFile({ secrets }, { path: keyPath(this.#paths, which), holds: 'publisher' })

@@ -45,8 +45,8 @@ import { askPeers, type NextHeadDeps } from './flows/next-head.ts'
 import type { PublishDeps } from './flows/publish.ts'
 import type { ReadDeps } from './flows/read.ts'
 import { type RenewDeps, renewHeads } from './flows/renew.ts'
-import { type OldKeys, resignHeads } from './flows/resign.ts'
 import { mendCopy, proveOffered, pullCopy, type ReplicateDeps } from './flows/replicate.ts'
+import { type OldKeys, resignHeads } from './flows/resign.ts'
 import { type Release, type ResolveDeps, resolution, resolve } from './flows/resolve.ts'
 import type { StandingOf } from './flows/standing.ts'
 import type { YankDeps } from './flows/yank.ts'
@@ -111,7 +111,7 @@ export async function createNode(
 
   const signer = new Signer({ keys: keys.publisherKeys })
   const identities = new PublisherIdentities(
-    { signer },
+    { signer, refusalOf: chain => trust.chain.refusalOf(chain) },
     { own: certificates.publisher, delegations: certificates.delegations },
   )
   const verifier = new Verifier({ proveStatement: envelope => trust.chain.proveStatement(envelope) })
@@ -298,11 +298,20 @@ export async function createNode(
       const { names, rights } = identity.certificate
       const right = rights.includes('publish') ? 'head' : rights.includes('freshen') ? 'freshness' : undefined
       const signs: RenewDeps['signs'] = name => (grantsName(names, name) ? right : undefined)
-      renewed += await renewHeads({ ...heads, catalogue: ownCatalogue, announceHead, signs, ...sealAs(identity) })
+      renewed += await renewHeads({
+        ...heads,
+        catalogue: ownCatalogue,
+        announceHead,
+        signs,
+        ...sealAs(identity),
+      })
     }
     return renewed
   }
-  const signHeadsAnew = async ({ keys: key, distrusted }: { keys: Uint8Array } & Pick<OldKeys, 'distrusted'>) => {
+  const signHeadsAnew = async ({
+    keys: key,
+    distrusted,
+  }: { keys: Uint8Array } & Pick<OldKeys, 'distrusted'>) => {
     const [identity] = identities.list()
     if (identity === undefined) throw new Error('a node has a publisher of its own')
     const { names, rights } = identity.certificate
@@ -694,7 +703,12 @@ export async function createNode(
 function membershipStatus(trust: NetworkTrust): Status['membership'] {
   const root = trust.chain.network
   const standing = trust.standing()
-  return standing.state === 'current' ? { root, state: 'current' } : { root, state: standing.state, why: standing.why }
+  const clock = trust.clocks.trouble()
+  return {
+    ...{ root, state: standing.state },
+    ...(standing.state === 'current' ? {} : { why: standing.why }),
+    ...(clock === undefined ? {} : { clock }),
+  }
 }
 
 function bandwidthStatus({ bandwidth }: Config, limited: LimitedHost | undefined): Status['bandwidth'] {

@@ -54,7 +54,11 @@ async function exportOf(
   const certificate = (chain[0] as Certificate).fingerprint
   if (!x509) return { certificate, form: 'catalog', pem: encodeChainPem(chain) }
   const { authority, trust } = deps
-  return { certificate, form: 'x509', pem: await exportX509(chain, authority?.signer ?? trust.identities.signer) }
+  return {
+    certificate,
+    form: 'x509',
+    pem: await exportX509(chain, authority?.signer ?? trust.identities.signer),
+  }
 }
 
 async function chainOf({ trust, authority }: TrustApiDeps, of: string): Promise<readonly Certificate[]> {
@@ -172,17 +176,22 @@ function nameCheck(trust: NetworkTrust, right: PublisherRight, name: string | un
     .list()
     .filter(
       ({ certificate }) =>
-        certificate.rights.includes(right) && (name === undefined || grantsName(certificate.names, name)),
+        certificate.rights.includes(right) &&
+        certificate.names.length > 0 &&
+        (name === undefined || grantsName(certificate.names, name)),
     )
+  const good = able.find(({ chain }) => trust.chain.refusalOf(chain) === undefined)
+  const refusal = able[0] && trust.chain.refusalOf(able[0].chain)
   const what = `${right}${name === undefined ? '' : ` ${name}`}`
   const granted = trust.identities.list().flatMap(({ certificate }) => certificate.names)
   return {
     check: 'certificate',
-    holds: able.some(({ certificate }) => certificate.names.length > 0),
+    holds: good !== undefined,
     says:
-      able[0] !== undefined && able[0].certificate.names.length > 0
-        ? `the publisher ${able[0].fingerprint} may ${what}: it is granted ${able[0].certificate.names.join(', ')}`
-        : `no certificate here may ${what}; granted are ${granted.join(', ') || 'no names'}. Ask an authority for \`catalog trust grant\``,
+      good !== undefined
+        ? `the publisher ${good.fingerprint} may ${what}: it is granted ${good.certificate.names.join(', ')}`
+        : (refusal?.message ??
+          `no certificate here may ${what}; granted are ${granted.join(', ') || 'no names'}. Ask an authority for \`catalog trust grant\``),
   }
 }
 

@@ -103,7 +103,11 @@ export interface Carriers {
     changed: number
   }>
   rootFiles: {
-    makeKey(options: { file: string; home: string; passphraseFile?: string }): Promise<{ key: string; publicKeys: string }>
+    makeKey(options: {
+      file: string
+      home: string
+      passphraseFile?: string
+    }): Promise<{ key: string; publicKeys: string }>
     propose(options: {
       file: string
       current: string
@@ -114,7 +118,12 @@ export interface Carriers {
       revoke: readonly string[]
       lifetimeMs?: number
     }): Promise<RootProposal>
-    sign(options: { file: string; directory: string; home: string; passphraseFile?: string }): Promise<RootProposal>
+    sign(options: {
+      file: string
+      directory: string
+      home: string
+      passphraseFile?: string
+    }): Promise<RootProposal>
     complete(options: { file: string }): Promise<{ document: string; state: RootProposal }>
   }
   demo(options: { json: boolean; keep: boolean }): Promise<number>

@@ -81,7 +81,10 @@ const nodeCommands: readonly Command[] = [
     ],
     examples: [
       ['catalog init', 'found a network at the default place'],
-      ['catalog init --network acme --root-keys 3 --root-threshold 2', 'any two of three keys decide over it'],
+      [
+        'catalog init --network acme --root-keys 3 --root-threshold 2',
+        'any two of three keys decide over it',
+      ],
       ['catalog init --join INVITE --label laboratory-3', 'join a network'],
       ['catalog init --home /srv/node-a --json', 'make one elsewhere, and print its peer id'],
     ],
@@ -464,7 +467,18 @@ const trustCommands: readonly Command[] = [
     summary: 'who may do what',
     options: [],
     examples: [['catalog trust token --help', 'tokens for other users of this machine']],
-    completeOperands: ['show', 'can', 'invite', 'grant', 'revoke', 'issue', 'issued', 'export', 'rotate', 'token'],
+    completeOperands: [
+      'show',
+      'can',
+      'invite',
+      'grant',
+      'revoke',
+      'issue',
+      'issued',
+      'export',
+      'rotate',
+      'token',
+    ],
     verbs: [...showCommands, ...certificateCommands, rotateCommand, tokenCommand],
   },
 ]

@@ -68,7 +68,9 @@ export const certificateCommands: readonly Command[] = [
     name: 'revoke',
     operands: ['<peer-or-certificate>'],
     summary: 'take certificates back: all of a node, or one by its fingerprint',
-    more: 'Only on the authority that issued them, or one above it. A revoked node is cut off as soon as the others hear of it.',
+    more:
+      'On the authority that issued them, or one above it; and on the node of a publisher what it has delegated. A revoked ' +
+      'node is cut off as soon as the others hear of it.',
     options: [
       { flags: '--reason <text>', summary: 'why, for people' },
       {

@@ -77,6 +77,8 @@ export interface Status {
     /** What this node's own certificate is worth now; where something is wrong, `why` is a sentence. */
     readonly state: 'current' | 'stale' | 'refused'
     readonly why?: string
+    /** A sentence, where most members that this node has met have another time. */
+    readonly clock?: string
   }
   readonly addresses: readonly string[]
   readonly home: string

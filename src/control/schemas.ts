@@ -283,6 +283,7 @@ const status = z.object({
     root: text,
     state: z.enum(['current', 'stale', 'refused']),
     why: text.optional(),
+    clock: text.optional(),
   }),
   addresses: z.array(text),
   home: text,

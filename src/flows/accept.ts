@@ -1,7 +1,7 @@
 // accept: the only way a record of others enters this node, whether a peer or the DHT brings it. (What this node signs
 // itself is proved where it is sealed; the catalogue takes nothing without that stamp.)
 //
-//   bytes -decode-> Envelope      -check network, dates, manifest, signatures-> Verified -standing-> catalogue
+//   bytes -decode-> Envelope      -check network, dates, signatures, manifest-> Verified -standing-> catalogue
 //                   Equivocation  -prove both heads-> catalogue
 //                   other         -acceptNotice: trust documents-> catalogue
 //
@@ -32,6 +32,8 @@ export interface ProveDeps {
 export interface AcceptDeps extends ProveDeps {
   readonly catalogue: {
     head(publisher: string, name: string): Promise<Envelope<HeadStatement> | undefined>
+    /** Whether releases that nobody may ever list may be kept for the publisher. */
+    hasRoomFor(publisher: string): boolean
     addRelease(envelope: Verified<Envelope<ReleaseStatement>>): Promise<unknown>
     addHead(envelope: Verified<Envelope<HeadStatement>>): Promise<unknown>
     addFreshness(envelope: Verified<Envelope<FreshnessStatement>>): Promise<unknown>
@@ -45,6 +47,8 @@ export interface AcceptDeps extends ProveDeps {
 
 /** A record signed further ahead than this is refused: clocks differ by less. */
 const maxClockSkewMs = 10 * 60 * 1000
+/** Of a release's statement: its manifest, and texts that take less than this beside it. */
+const maxReleaseBytes = recordLimits.maxInlineManifestBytes + 4096
 
 export type Decoded =
   | { readonly kind: 'envelope'; readonly envelope: Envelope }
@@ -79,10 +83,35 @@ export async function accept(deps: AcceptDeps, bytes: Uint8Array): Promise<void>
   if (decoded.kind === 'equivocation')
     return void (await deps.catalogue.addEquivocation(await proveEquivocation(deps, decoded.proof)))
   const envelope = await prove(deps, decoded.envelope)
-  if (isRelease(envelope)) return void (await deps.catalogue.addRelease(envelope))
+  if (isRelease(envelope)) {
+    await refuseUnlisted(deps, envelope)
+    return void (await deps.catalogue.addRelease(envelope))
+  }
   refuseUnlessStanding(deps, envelope)
   if (isHead(envelope)) await addHead(deps, envelope)
   else await deps.catalogue.addFreshness(envelope as Verified<Envelope<FreshnessStatement>>)
+}
+
+/**
+ * A release outlives the certificate of its keys, so who holds keys that were taken back, or have had their day, can go
+ * on signing such. What no head lists must not use up the share, nor the versions, of the publisher.
+ * @throws CatalogError `not-listed`
+ */
+async function refuseUnlisted(
+  { catalogue, standing }: AcceptDeps,
+  release: Envelope<ReleaseStatement>,
+): Promise<void> {
+  const state = standing(release)
+  if (state.state !== 'refused' && !hasExpired(state)) return
+  const { publisher, name, version } = release.statement
+  const head = await catalogue.head(publisher, name)
+  if (head?.statement.versions.some(({ id }) => id === release.id) === true) return
+  if (head === undefined && catalogue.hasRoomFor(publisher)) return
+  throw new CatalogError(
+    'not-listed',
+    `The release ${name}@${version} by ${publisher} is refused: its certificate holds no more, and no known head lists it.`,
+    { id: release.id },
+  )
 }
 
 /**
@@ -127,12 +156,17 @@ export async function prove<E extends Envelope>(deps: ProveDeps, envelope: E): P
   if (statement.signedAt > deps.now() + maxClockSkewMs)
     throw refused(
       envelope,
-      `it was signed in the future (${new Date(statement.signedAt).toISOString()}); is a clock wrong?`,
+      `it was signed in the future (${new Date(Math.min(statement.signedAt, 8.64e15)).toISOString()}); is a clock wrong?`,
     )
-  if (statement.type === 'release') checkManifest(envelope as Envelope<ReleaseStatement>)
-  else if (statement.expiresAt - statement.signedAt > recordLimits.maxFreshMs)
+  if (statement.type === 'release') {
+    if (envelope.statementBytes.byteLength > maxReleaseBytes)
+      throw refused(envelope, `its manifest is larger than ${recordLimits.maxInlineManifestBytes} bytes`)
+  } else if (statement.expiresAt - statement.signedAt > recordLimits.maxFreshMs)
     throw refused(envelope, `it is to live longer than ${recordLimits.maxFreshMs / 86_400_000} days`)
-  return deps.verifier.verify(envelope)
+  const proved = await deps.verifier.verify(envelope)
+  // A manifest of thousands of wrong keys takes a hundred times as long as the signatures: not from just anybody.
+  if (statement.type === 'release') checkManifest(envelope as Envelope<ReleaseStatement>)
+  return proved
 }
 
 /** @throws CatalogError with what is wrong with its chain at this time */

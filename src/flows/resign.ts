@@ -52,7 +52,9 @@ export async function resignHeads(deps: ResignDeps, old: OldKeys): Promise<Resig
       if (unknown.length > 0) warnings.push(unknownVersions(deps, name, unknown, old))
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
-      warnings.push(`The head of ${name} was not signed anew: ${why} \`catalog trust rotate publisher\` tries again with other keys.`)
+      warnings.push(
+        `The head of ${name} was not signed anew: ${why} \`catalog trust rotate publisher\` tries again with other keys.`,
+      )
     }
   }
   return { heads, warnings }

@@ -20,6 +20,7 @@ import { decodeRequest, encodeMembershipFile, issueForRequest } from '../trust/r
 import type { TrustChain, TrustChainDeps } from '../trust/trust-chain.ts'
 import type { OwnCertificates } from './certificates-server.ts'
 import type { Rotations } from './rotations.ts'
+import type { Withdrawals } from './withdrawals.ts'
 
 export interface AdministrationDeps {
   readonly host: Host
@@ -27,6 +28,7 @@ export interface AdministrationDeps {
   /** Where this node is an authority: it, and its invites. */
   readonly authority?: { readonly authority: Authority; readonly invites: Invites } | undefined
   readonly rotations?: Pick<Rotations, 'allow'> | undefined
+  readonly withdrawals: Withdrawals
   readonly trust: Pick<TrustChain, 'network' | 'root' | 'roots' | 'revocationLists'>
   readonly check: TrustChainDeps['check']
   readonly now: () => number
@@ -107,8 +109,9 @@ export class Administration {
   }
 
   /**
-   * Takes back one certificate, or all that a peer has.
-   * @throws CatalogError `capability-missing` (no authority here), `not-found`, `invalid-request`
+   * Takes back one certificate, or all that a peer has: on an authority what it issued, elsewhere what this node's
+   * publisher delegated.
+   * @throws CatalogError `capability-missing` (neither), `not-found`, `invalid-request`, `quota-exceeded`
    */
   async revoke(order: {
     readonly target: string
@@ -116,8 +119,15 @@ export class Administration {
     /** The node that has the certificate may still replace the keys (rotations.ts). */
     readonly allowRotation?: boolean | undefined
   }) {
-    const { authority } = this.#authority('Nothing was revoked')
     const { target, reason = '', allowRotation = false } = order
+    const { withdrawals } = this.#deps
+    const delegated = allowRotation ? [] : await withdrawals.targets(target)
+    // An authority's word ends what its own publisher delegated as well, and of a peer all that it has.
+    if (delegated.length > 0 && (this.#deps.authority === undefined || isFingerprint(target))) {
+      const list = await withdrawals.revoke(delegated, reason.slice(0, 200))
+      return { revoked: delegated, sequence: list.sequence, expires: iso(list.expiresAt) }
+    }
+    const { authority } = this.#authority('Nothing was revoked')
     const fingerprints = await this.#targets(target, allowRotation, authority)
     const own = (['node', 'publisher'] as const).map(
       kind => decodeChain(this.#deps.own.chain(kind))[0]?.fingerprint,
@@ -128,7 +138,8 @@ export class Administration {
         "This would cut the authority's own node off. Its root's holders revoke an authority: `catalog trust rotate root`.",
       )
     const list = await authority.revoke(fingerprints, reason.slice(0, 200))
-    return { revoked: fingerprints, sequence: list.sequence, expires: iso(list.expiresAt) }
+    if (delegated.length > 0) await withdrawals.revoke(delegated, reason.slice(0, 200))
+    return { revoked: [...fingerprints, ...delegated], sequence: list.sequence, expires: iso(list.expiresAt) }
   }
 
   async #targets(target: string, allowRotation: boolean, authority: Authority): Promise<readonly string[]> {
@@ -140,7 +151,7 @@ export class Administration {
         'Nothing was revoked: --allow-rotation takes the fingerprint of a publisher certificate. A node that is revoked as a whole cannot ask for anything.',
       )
     }
-    return allowRotation && rotations !== undefined ? rotations.allow(target) : [target]
+    return allowRotation && rotations !== undefined ? rotations.allow(target) : authority.ofSameKeys(target)
   }
 
   async #certificatesOf(peer: PeerText, authority: Authority): Promise<string[]> {

@@ -9,10 +9,12 @@ import { encodeFrame, FrameReader, type Message } from '../network/frames.ts'
 import type { ByteStream, Host, PeerText } from '../network/host.ts'
 import { keyOfPeer } from '../network/identity.ts'
 import { type Certificate, decodeChain } from '../trust/certificate.ts'
+import { subjectOf } from '../trust/chain.ts'
 import type { DocumentSigner } from '../trust/document.ts'
 import type { PublicKeys } from '../trust/fields.ts'
 import type { Issuer } from '../trust/issuer.ts'
 import { joinedLimits } from '../trust/joined.ts'
+import { grantsPattern } from '../trust/name-pattern.ts'
 import { provePossession } from '../trust/possession.ts'
 import type { TrustChain } from '../trust/trust-chain.ts'
 import {
@@ -144,13 +146,15 @@ export class CertificatesServer {
     const proved = await trust.prove(chain, { kind: 'any' })
     const [leaf, issuer] = proved as [Certificate, Certificate | undefined]
     const kind = this.#kindOf(leaf, issuer)
-    const before = kind === 'delegation' ? this.#delegationOf(leaf) : decodeChain(own.chain(kind))[0]
+    const held = kind === 'delegation' ? this.#delegationOf(leaf) : decodeChain(own.chain(kind))
+    const before = held?.[0]
     if (before !== undefined && before.fingerprint === leaf.fingerprint) return kind
     if (before !== undefined && leaf.notBefore < before.notBefore)
       throw new CatalogError(
         'stale-record',
         `The certificate ${leaf.fingerprint} is older than the one that is used.`,
       )
+    if (held !== undefined) await this.#refuseLess(held, leaf, issuer)
     if (
       kind === 'delegation' &&
       before === undefined &&
@@ -186,13 +190,52 @@ export class CertificatesServer {
     return 'publisher'
   }
 
-  #delegationOf(leaf: Certificate): Certificate | undefined {
+  #delegationOf(leaf: Certificate): readonly Certificate[] | undefined {
     return this.#deps.own
       .delegations()
-      .map(chain => decodeChain(chain)[0] as Certificate)
-      .find(one => one.type === 'publisher' && leaf.type === 'publisher' && one.publisher === leaf.publisher)
+      .map(decodeChain)
+      .find(
+        ([one]) => one?.type === 'publisher' && leaf.type === 'publisher' && one.publisher === leaf.publisher,
+      )
+  }
+
+  /**
+   * Whoever issued a certificate may take back some of it. Another issuer that could, were it one of few rights itself,
+   * would end what this node may do: it may only add, while the present one holds.
+   * @throws CatalogError `certificate-wrong-issuer`
+   */
+  async #refuseLess(
+    [before, by]: readonly Certificate[],
+    leaf: Certificate,
+    issuer: Certificate | undefined,
+  ): Promise<void> {
+    if (before === undefined || covers(leaf, before)) return
+    if (by !== undefined && issuer !== undefined && subjectOf(by) === subjectOf(issuer)) return
+    const { own, trust } = this.#deps
+    const chains = [own.chain('node'), own.chain('publisher'), ...own.delegations()]
+    const chain = chains.find(one => decodeChain(one)[0]?.fingerprint === before.fingerprint) ?? []
+    const holds = await trust.prove(chain, { kind: 'any' }).then(
+      () => true,
+      () => false,
+    )
+    if (holds)
+      throw new CatalogError(
+        'certificate-wrong-issuer',
+        `The certificate ${leaf.fingerprint} is not taken: it grants less, or for a shorter time, than the one that is used, which another issued and which still holds.`,
+      )
   }
 }
+
+const covers = (after: Certificate, before: Certificate): boolean =>
+  after.notAfter >= before.notAfter &&
+  (after.type === 'publisher' && before.type === 'publisher'
+    ? before.names.every(name => grantsPattern(after.names, name)) && hasAll(after.rights, before.rights)
+    : after.type === 'node' &&
+      before.type === 'node' &&
+      hasAll(after.roles, before.roles) &&
+      hasAll(after.capabilities, before.capabilities))
+
+const hasAll = <T>(all: readonly T[], wanted: readonly T[]): boolean => wanted.every(one => all.includes(one))
 
 const nothingToRenew = (peer: PeerText) =>
   new CatalogError(

@@ -11,7 +11,7 @@ import type { Authority } from '../trust/authority.ts'
 import type { Certificate } from '../trust/certificate.ts'
 import { subjectOf } from '../trust/chain.ts'
 import type { PublicKeys } from '../trust/fields.ts'
-import { equalMacs, type InviteGrant, type Invites } from '../trust/invites.ts'
+import { equalMacs, type Invites, type Redeemed } from '../trust/invites.ts'
 import { encodeJoined, type Joined } from '../trust/joined.ts'
 import { publisherFingerprint } from '../trust/keys.ts'
 import { possessionCheck } from '../trust/possession.ts'
@@ -149,10 +149,28 @@ export class JoinServer {
     return made
   }
 
-  /** A second try with the same keys gets what the first one got. */
+  /** Where a crash came between the invite's mark and the certificate, nothing was issued since. @throws CatalogError `invite-used` */
+  async #refuseSecond(
+    holder: Uint8Array,
+    type: Certificate['type'],
+    { usedBefore }: Redeemed,
+  ): Promise<void> {
+    if (usedBefore === undefined) return
+    for (const { certificate, issuedAt } of await this.#deps.authority.issuer.ledger.ofHolder(holder))
+      if (certificate.type === type && issuedAt >= usedBefore)
+        throw new CatalogError(
+          'invite-used',
+          `The invite was used by this node before, for a ${type} certificate that was for other keys or holds no more. An invite lets one node in, once: ask for a new one.`,
+        )
+  }
+
+  /**
+   * A second try with the same keys gets what the first one got, and nothing else: an invite lets nobody back in whose
+   * certificate was taken back, and no second pair of keys.
+   */
   async #admit(
     { node: nodeKeys, publisher: publisherKeys, label: asked }: JoinRequest,
-    grant: InviteGrant,
+    grant: Redeemed,
   ): Promise<Joined> {
     const { authority, trust, log } = this.#deps
     const { roles, capabilities, label = asked } = grant
@@ -168,11 +186,17 @@ export class JoinServer {
       )
       return entry === undefined ? undefined : [entry.certificate.bytes, ...authority.chain]
     }
-    const node =
-      had(nodeKeys, 'node') ?? (await authority.issueNode({ subject: nodeKeys, roles, capabilities, label }))
+    const [hadNode, hadPublisher] = [had(nodeKeys, 'node'), had(publisherKeys, 'publisher')]
+    if (hadNode === undefined) await this.#refuseSecond(holder, 'node', grant)
+    if (hadPublisher === undefined) await this.#refuseSecond(holder, 'publisher', grant)
+    const node = hadNode ?? (await authority.issueNode({ subject: nodeKeys, roles, capabilities, label }))
     const publisher =
-      had(publisherKeys, 'publisher') ??
-      (await authority.issuePublisher({ ...(await this.#publisherFor(holder, publisherKeys)), holder, label }))
+      hadPublisher ??
+      (await authority.issuePublisher({
+        ...(await this.#publisherFor(holder, publisherKeys)),
+        holder,
+        label,
+      }))
     log.info({ certificate: authority.certificate.fingerprint, roles, label }, 'a node has joined')
     return { roots: await trust.roots(), node, publisher, revocations: listsFor(trust, authority) }
   }

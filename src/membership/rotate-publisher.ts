@@ -26,6 +26,7 @@ import {
 import type { OwnCertificates } from './certificates-server.ts'
 import type { Renewals } from './renewals.ts'
 import type { Rotations } from './rotations.ts'
+import type { Withdrawals } from './withdrawals.ts'
 
 /** The keys that are to come, and their way into use. */
 export interface NextKeys {
@@ -52,10 +53,15 @@ export interface RotatePublisherDeps {
   /** Where this node is an authority. */
   readonly rotations?: Pick<Rotations, 'rotate' | 'retire'> | undefined
   readonly trust: Pick<TrustChain, 'network' | 'prove'>
+  /** What was taken back from delegates stays so under the new keys. */
+  readonly withdrawals: Pick<Withdrawals, 'renew'>
   /** Delegates get certificates under the new keys. */
   readonly renewals: Pick<Renewals, 'check'>
   /** Signs the publisher's heads with the keys of now; `distrusted`: others may have signed with these. */
-  readonly signHeads: (before: { readonly keys: Uint8Array; readonly distrusted: boolean }) => Promise<SignedAnew>
+  readonly signHeads: (before: {
+    readonly keys: Uint8Array
+    readonly distrusted: boolean
+  }) => Promise<SignedAnew>
   readonly log: Log
 }
 
@@ -80,7 +86,13 @@ export interface Rotated {
 }
 
 /** After these another authority may still do it, or this one later: the keys are kept for that. */
-const passing: ReadonlySet<ErrorCode> = new Set(['peer-unreachable', 'timeout', 'busy', 'internal', 'daemon-stopping'])
+const passing: ReadonlySet<ErrorCode> = new Set([
+  'peer-unreachable',
+  'timeout',
+  'busy',
+  'internal',
+  'daemon-stopping',
+])
 const reasonDefault = 'keys rotated'
 
 export class RotatePublisher implements Service {
@@ -128,12 +140,18 @@ export class RotatePublisher implements Service {
       const { certificate } = await this.#rotate({}, { signal: this.#stopping.signal })
       log.info({ certificate }, 'the rotation of the publisher keys that was cut short is complete')
     } catch (error) {
-      log.warn({ error: String(error) }, 'the rotation of the publisher keys that was cut short is not complete')
+      log.warn(
+        { error: String(error) },
+        'the rotation of the publisher keys that was cut short is not complete',
+      )
     }
   }
 
-  async #rotate({ revokeOld = false, reason = reasonDefault }: RotationOrder, options: CallOptions): Promise<Rotated> {
-    const { own, next, signHeads, renewals, log } = this.#deps
+  async #rotate(
+    { revokeOld = false, reason = reasonDefault }: RotationOrder,
+    options: CallOptions,
+  ): Promise<Rotated> {
+    const { own, next, signHeads, renewals, withdrawals, log } = this.#deps
     const before = decodeChain(own.chain('publisher'))[0] as Certificate<PublisherGrant>
     const { fingerprint: oldKeys } = own.publisher
     this.#refuseAlone()
@@ -143,10 +161,19 @@ export class RotatePublisher implements Service {
     // From here on it is done: what follows is told, and can be done again.
     const lost = await next.swap(chain)
     log.info({ certificate: leaf.fingerprint, keys: signer.fingerprint }, 'the publisher has new keys')
-    const { heads, warnings } = await signHeads({ keys: before.subject.ed25519, distrusted: revokeOld }).catch(
-      (error: unknown) => ({ heads: 0, warnings: [`The heads were not signed anew: ${textOf(error)}`] }),
+    const { heads, warnings } = await signHeads({
+      keys: before.subject.ed25519,
+      distrusted: revokeOld,
+    }).catch((error: unknown) => ({
+      heads: 0,
+      warnings: [`The heads were not signed anew: ${textOf(error)}`],
+    }))
+    // First what they shall not get.
+    const kept = await withdrawals.renew().then(
+      () => true,
+      (error: unknown) => textOf(error),
     )
-    await renewals.check()
+    if (kept === true) await renewals.check()
     const retired = revokeOld ? await this.#retire(before, by, reason, options) : undefined
     return {
       ...{ publisher: leaf.publisher, certificate: leaf.fingerprint, keys: signer.fingerprint, by },
@@ -155,6 +182,7 @@ export class RotatePublisher implements Service {
       heads,
       warnings: [
         ...warnings,
+        ...(kept === true ? [] : [`What was taken back from delegates was not signed anew: ${kept}`]),
         ...(retired === undefined || retired === 'revoked' ? [] : [retired]),
         ...lost.map(
           publisher =>
@@ -213,7 +241,9 @@ export class RotatePublisher implements Service {
     const { own, trust, host } = this.#deps
     const keys = signer.publicKeys
     const message = rotationMessage(trust.network, host.peer, peer, { certificate, keys })
-    const [old, fresh] = await Promise.all([own.publisher, signer].map(each => provePossession(each, message)))
+    const [old, fresh] = await Promise.all(
+      [own.publisher, signer].map(each => provePossession(each, message)),
+    )
     if (old === undefined || fresh === undefined) throw new TypeError('two signers give two proofs')
     return { certificate, keys, old, new: fresh }
   }

@@ -16,6 +16,7 @@ import type { PeerText } from '../network/host.ts'
 import { keyOfPeer } from '../network/identity.ts'
 import type { Authority } from '../trust/authority.ts'
 import type { Certificate, PublisherGrant } from '../trust/certificate.ts'
+import { subjectOf } from '../trust/chain.ts'
 import type { PublicKeys } from '../trust/fields.ts'
 import type { LedgerEntry } from '../trust/ledger.ts'
 import { possessionCheck } from '../trust/possession.ts'
@@ -38,6 +39,12 @@ export interface RotationsDeps {
 
 /** Each adds 6 KiB to the ledger for good; keys are rotated once in years. */
 const rotationLimit = { what: 'rotations', maxPerPeer: 4, windowMs: 24 * 3600 * 1000 }
+
+/**
+ * Pairs of keys of one node whose certificates were revoked and have not expired: those that it retires itself fill the
+ * list of a thousand that this authority has for all.
+ */
+const maxRetired = 16
 
 type PublisherCertificate = Certificate<PublisherGrant>
 
@@ -109,7 +116,8 @@ export class Rotations {
 
   /**
    * Takes back every certificate for the keys of this one; the number of the list that says so.
-   * @throws CatalogError `not-found`, `invalid-request` (they are the newest keys that the node has here), `too-large`
+   * @throws CatalogError `not-found`, `invalid-request` (they are the newest keys that the node has here), `too-large`,
+   *   `quota-exceeded`
    */
   async retire(asker: PeerText, fingerprint: string, reason = 'keys rotated'): Promise<number> {
     const { certificate, holder } = await this.#issuedTo(asker, fingerprint)
@@ -119,8 +127,24 @@ export class Rotations {
         'invalid-request',
         `The certificate ${fingerprint} was not retired: its keys are the newest of the publisher. Rotate them first.`,
       )
-    const { sequence } = await this.#deps.authority.revoke(await this.#ofSameKeys(certificate, holder), reason)
+    const { authority } = this.#deps
+    const retired = await this.#ofSameKeys(certificate, holder)
+    await this.#refuseMany(holder, subjectOf(certificate))
+    const { sequence } = await authority.revoke(retired, reason)
     return sequence
+  }
+
+  async #refuseMany(holder: Uint8Array, keys: string): Promise<void> {
+    const { authority, now } = this.#deps
+    const gone = (await authority.issuer.ledger.ofHolder(holder))
+      .map(({ certificate }) => certificate)
+      .filter(certificate => certificate.notAfter >= now() && authority.issuer.isRevoked(certificate))
+    const others = new Set(gone.map(subjectOf).filter(each => each !== keys))
+    if (others.size < maxRetired) return
+    throw new CatalogError(
+      'quota-exceeded',
+      `Nothing was retired: ${others.size} pairs of keys of this node are revoked already. The operator of this authority can revoke more.`,
+    )
   }
 
   /**
@@ -191,7 +215,10 @@ export class Rotations {
   #chainOf({ bytes, issuer }: PublisherCertificate): Chain {
     const { authority } = this.#deps
     if (issuer === authority.certificate.fingerprint) return [bytes, ...authority.chain]
-    throw new CatalogError('not-found', 'The certificate for these keys was issued under another chain: renew it.')
+    throw new CatalogError(
+      'not-found',
+      'The certificate for these keys was issued under another chain: renew it.',
+    )
   }
 
   async #ofSameKeys({ publisher, subject }: PublisherCertificate, holder: Uint8Array): Promise<string[]> {

@@ -263,15 +263,23 @@ export class Catalogue {
     const heads = await this.headsOf(name)
     const fresh = await Promise.all(heads.map(({ statement }) => this.freshness(statement.publisher, name)))
     const proofs = await Promise.all(
-      heads.map(({ statement }) => this.contradictions(statement.publisher, name)),
+      heads.map(({ statement }) => this.#heads.contradictionBytes(statement.publisher, name)),
     )
     const envelopes = heads.flatMap((head, at) => [head, ...(fresh[at] === undefined ? [] : [fresh[at]])])
-    return [...envelopes, ...proofs.flat()].map(({ bytes }) => bytes)
+    return [...envelopes.map(({ bytes }) => bytes), ...proofs.flat()]
   }
 
   /** As `Heads.drop`. */
   dropHeads(isRefused: (record: HeadEnvelope | FreshnessEnvelope) => boolean): Promise<CidText[]> {
     return this.#heads.drop(isRefused)
+  }
+
+  /**
+   * Whether releases that are worth little may take of a publisher's share, so that there is enough left for others. Of
+   * this node's own publisher none may: they would take versions that it is to publish.
+   */
+  hasRoomFor(publisher: string): boolean {
+    return publisher !== this.#ownPublisher && !this.#quota.isCrowded(publisher)
   }
 
   /** As `Heads.noteSeen`. */

@@ -8,7 +8,7 @@ import type { Verified } from '../assets/stage.ts'
 import type { CidText } from '../base/cid.ts'
 import { CatalogError, isCatalogError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
-import { checkSuccession, type HeadEntry, keepsAllOf, lifts } from './head-rules.ts'
+import { checkSuccession, type HeadEntry, keepsAllOf } from './head-rules.ts'
 import { Proofs } from './proofs.ts'
 import type { DigestList } from './tables/digest-list.ts'
 import { HeadTable, headKeyOf } from './tables/head-table.ts'
@@ -41,6 +41,9 @@ export interface HeadsDeps {
 const maxWaiting = 256
 /** Refused heads of one name: so many machines may a publisher have that do not hear each other. */
 const maxRefused = 4
+/** Bytes of those heads together: five times as much in memory (tables/record-store.ts). */
+const maxRefusedBytes = 4 * 1024 * 1024
+const maxWaitingBytes = 4 * 1024 * 1024
 /** Numbers of heads seen passing by: 200 bytes each. */
 const maxSeen = 20_000
 
@@ -51,8 +54,16 @@ export class Heads {
   readonly #table = new HeadTable()
   readonly #proofs: Proofs
   /** Proved, and not what follows from the known head: what they follow may come, or their publisher unites them. */
-  readonly #refused = new LRUCache<string, readonly Verified<HeadEnvelope>[]>({ max: maxWaiting })
-  readonly #waitingFreshness = new LRUCache<string, Verified<FreshnessEnvelope>>({ max: maxWaiting })
+  readonly #refused = new LRUCache<string, readonly Verified<HeadEnvelope>[]>({
+    max: maxWaiting,
+    maxSize: maxRefusedBytes,
+    sizeCalculation: heads => heads.reduce((sum, { bytes }) => sum + bytes.byteLength, 0),
+  })
+  readonly #waitingFreshness = new LRUCache<string, Verified<FreshnessEnvelope>>({
+    max: maxWaiting,
+    maxSize: maxWaitingBytes,
+    sizeCalculation: ({ bytes }) => bytes.byteLength,
+  })
   readonly #seen = new LRUCache<string, number>({ max: maxSeen })
 
   constructor(deps: HeadsDeps) {
@@ -100,9 +111,19 @@ export class Heads {
   /** The proofs against the name that its current head has not put right: while there are any, it is held back. */
   async contradictions(publisher: string, name: string): Promise<Equivocation[]> {
     const key = headKeyOf(publisher, name)
-    const proofs = await this.#proofs.of(key)
-    const current = proofs.length === 0 ? undefined : await this.#current(key)
-    return proofs.filter(proof => current === undefined || !lifts(proof, current))
+    const open = new Set(await this.#open(key))
+    return open.size === 0 ? [] : (await this.#proofs.of(key)).filter(({ id }) => open.has(id))
+  }
+
+  /** The records of those proofs. */
+  async contradictionBytes(publisher: string, name: string): Promise<Uint8Array[]> {
+    const open = await this.#open(headKeyOf(publisher, name))
+    const records = await Promise.all(open.map(id => this.#proofs.bytesOf(id)))
+    return records.filter(bytes => bytes !== undefined)
+  }
+
+  #open(key: string): Promise<readonly CidText[]> {
+    return this.#proofs.openOf(key, this.#table.get(key)?.id, () => this.#current(key))
   }
 
   /**
@@ -175,7 +196,7 @@ export class Heads {
   ): Promise<void> {
     const current = await this.#current(key)
     if (current === undefined) throw damagedRecord(known.id)
-    const refusal = checkSuccession(current, next, await this.#twinsOf(key, current))
+    const refusal = checkSuccession(current, next, await this.#twinsOf(key, current, next))
     if (refusal === undefined) return
     if (refusal.code === 'equivocation' && !unseen) await this.#keepProof(key, equivocationOf(current, next))
     if (!unseen && !keepsAllOf(next, current)) this.#keepRefused(key, next)
@@ -187,7 +208,13 @@ export class Heads {
     this.#refused.set(key, [...others, head].slice(-maxRefused))
   }
 
-  async #twinsOf(key: string, { id, statement }: HeadEnvelope): Promise<HeadEnvelope[]> {
+  /** Where the next one may be what follows a twin. */
+  async #twinsOf(
+    key: string,
+    { id, statement }: HeadEnvelope,
+    { statement: next }: HeadEnvelope,
+  ): Promise<HeadEnvelope[]> {
+    if (next.sequence !== statement.sequence + 1 || next.previous === id) return []
     const proofs = (await this.#proofs.of(key)).filter(({ sequence }) => sequence === statement.sequence)
     return proofs.flatMap(({ heads }) => heads.filter(head => head.id !== id))
   }

@@ -1,6 +1,8 @@
 // The proofs that are kept against publishers who signed two heads under one number, by name and number: notices like
 // others, bounded for each name. Which of them still hold a name back is for whoever knows its current head (heads.ts).
+import { LRUCache } from 'lru-cache'
 import { decodeEquivocation, type Equivocation } from '../assets/equivocation.ts'
+import type { CidText } from '../base/cid.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { type Head, lifts } from './head-rules.ts'
@@ -13,18 +15,37 @@ export interface ProofsDeps {
   readonly log: Log
 }
 
-/** Proofs against one name: more than any honest accident makes. */
-const maxProofs = 32
+/** Proofs against one name: more than any honest accident makes. One of 256 KiB takes ten milliseconds to decode. */
+const maxProofs = 8
+/** Bytes of those that are kept decoded; in memory four times as much. */
+const maxDecodedBytes = 8 * 1024 * 1024
+/** Names of which it is known which proofs hold them back. */
+const maxJudged = 10_000
 
 // No publisher and no name has a number sign.
 const prefixOf = (key: string): string => `equivocation/${key}#`
-const noticeKey = (key: string, { sequence, id }: Equivocation): string => `${prefixOf(key)}${sequence}/${id}`
+const noticeKey = (key: string, { sequence, id }: Pick<Equivocation, 'sequence' | 'id'>): string =>
+  `${prefixOf(key)}${sequence}/${id}`
+
+/** Which proofs a head has not put right. */
+interface Judged {
+  readonly head: CidText | undefined
+  readonly open: readonly CidText[]
+}
 
 /** `key` is publisher/name. */
 export class Proofs {
   readonly #deps: ProofsDeps
   /** Names that a proof is kept against. */
   readonly #disputed = new Set<string>()
+  readonly #decoded = new LRUCache<CidText, Equivocation>({
+    max: 256,
+    maxSize: maxDecodedBytes,
+    sizeCalculation: ({ bytes }) => bytes.byteLength,
+  })
+  readonly #judged = new LRUCache<string, Judged>({ max: maxJudged })
+  /** Counts proofs that came and went: what was judged meanwhile is not remembered. */
+  #changes = 0
 
   constructor(deps: ProofsDeps) {
     this.#deps = deps
@@ -45,9 +66,38 @@ export class Proofs {
   async of(key: string): Promise<Equivocation[]> {
     const proofs: Equivocation[] = []
     if (!this.#disputed.has(key)) return proofs
-    for await (const { bytes } of this.#deps.notices.entries(prefixOf(key)))
-      proofs.push(decodeEquivocation(bytes))
+    for await (const { key: notice, bytes } of this.#deps.notices.entries(prefixOf(key))) {
+      const id = notice.slice(notice.lastIndexOf('/') + 1)
+      const proof = this.#decoded.get(id) ?? decodeEquivocation(bytes)
+      this.#decoded.set(id, proof)
+      proofs.push(proof)
+    }
     return proofs
+  }
+
+  /**
+   * Ids of those that the head of this id has not put right. Remembered, because every member may ask for it.
+   */
+  async openOf(
+    key: string,
+    head: CidText | undefined,
+    read: () => Promise<Head | undefined>,
+  ): Promise<readonly CidText[]> {
+    if (!this.#disputed.has(key)) return []
+    const judged = this.#judged.get(key)
+    if (judged !== undefined && judged.head === head) return judged.open
+    const changes = this.#changes
+    const current = await read()
+    const proofs = await this.of(key)
+    const open = proofs.filter(proof => current === undefined || !lifts(proof, current)).map(({ id }) => id)
+    if (current?.id === head && changes === this.#changes) this.#judged.set(key, { head, open })
+    return open
+  }
+
+  /** The record of a proof that is kept. */
+  async bytesOf(id: CidText): Promise<Uint8Array | undefined> {
+    const notice = this.#deps.notices.keyOf(id)
+    return notice === undefined ? undefined : this.#deps.notices.get(notice)
   }
 
   async *all(): AsyncIterable<Equivocation> {
@@ -61,6 +111,7 @@ export class Proofs {
     if (notices.entry(noticeKey(key, proof)) !== undefined) return false
     await this.#makeRoomFor(key, proof, current)
     await notices.put(noticeKey(key, proof), id, bytes)
+    this.#forgetJudgement(key)
     digests.add(id)
     this.#disputed.add(key)
     log.warn(
@@ -87,7 +138,14 @@ export class Proofs {
 
   async remove(key: string, proof: Equivocation): Promise<void> {
     const gone = await this.#deps.notices.remove(noticeKey(key, proof))
+    this.#forgetJudgement(key)
+    this.#decoded.delete(proof.id)
     if (gone !== undefined) this.#deps.digests.remove(gone.id)
     if ((await this.of(key)).length === 0) this.#disputed.delete(key)
+  }
+
+  #forgetJudgement(key: string): void {
+    this.#changes++
+    this.#judged.delete(key)
   }
 }

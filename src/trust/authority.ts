@@ -15,6 +15,7 @@ import {
   type NodeRole,
   type PublisherRight,
 } from './certificate.ts'
+import { subjectOf } from './chain.ts'
 import type { DocumentSigner } from './document.ts'
 import type { PublicKeys } from './fields.ts'
 import { Issuer, type IssuerOptions } from './issuer.ts'
@@ -46,7 +47,10 @@ export interface AuthorityDeps {
   /** The authority's certificates, leaf first. */
   readonly chain: readonly Uint8Array[]
   readonly records: KeyValue
-  readonly trust: Pick<TrustChain, 'prove' | 'accept' | 'root' | 'revocationLists' | 'revocationsOf'>
+  readonly trust: Pick<
+    TrustChain,
+    'prove' | 'accept' | 'root' | 'revocationLists' | 'revocationsOf' | 'withdrawalsOf'
+  >
   readonly now: () => number
   readonly log: Log
 }
@@ -164,12 +168,33 @@ export class Authority implements Service {
     }
   }
 
+  /**
+   * The certificate, and every other that its holder has for the same keys and use and that has not expired: whoever has
+   * the keys could show an older one instead, and have it renewed.
+   */
+  async ofSameKeys(fingerprint: string): Promise<readonly string[]> {
+    const { ledger } = this.#issuer
+    const { certificate, holder } = (await ledger.get(fingerprint)) ?? {}
+    if (certificate === undefined || holder === undefined) return [fingerprint]
+    const others = (await ledger.ofHolder(holder))
+      .map(entry => entry.certificate)
+      .filter(one => one.type === certificate.type && one.notAfter >= this.#deps.now())
+      .filter(
+        one => subjectOf(one) === subjectOf(certificate) && publisherOf(one) === publisherOf(certificate),
+      )
+    return [...new Set([fingerprint, ...others.map(one => one.fingerprint)])]
+  }
+
   /** A new list that has these too; durable and believed here when it resolves. @throws CatalogError `too-large`, and as `TrustChain.accept` */
   revoke(fingerprints: readonly string[], reason: string): Promise<RevocationList> {
     return this.#turn.run(async () => {
       const known = this.#known()
       const held = new Set(known.map(({ certificate }) => certificate))
       const added = [...new Set(fingerprints)].filter(fingerprint => !held.has(fingerprint))
+      // Members may ask again for what was done (rotations.ts): that must not send every node a new list.
+      const newest = this.#deps.trust.revocationsOf(this.certificate.fingerprint)
+      if (added.length === 0 && newest !== undefined && newest.fingerprint === this.#list?.fingerprint)
+        return newest
       return this.#publish([
         ...known,
         ...added.map(certificate => ({
@@ -269,3 +294,6 @@ function shortened(revoked: readonly Revocation[], chain: readonly Uint8Array[])
     return { ...one, reason: reason.toWellFormed() }
   })
 }
+
+const publisherOf = (certificate: Certificate): string | undefined =>
+  certificate.type === 'publisher' ? certificate.publisher : undefined

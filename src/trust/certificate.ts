@@ -198,9 +198,7 @@ function extensionsOf(fields: Fields, field: string): Extensions {
   if (value === null || typeof value !== 'object' || Array.isArray(value) || value instanceof Uint8Array)
     throw fields.refuse(`${field} is not a map`)
   const values = Object.values(value)
-  const isFlat = values.every(
-    one => one === null || typeof one !== 'object' || one instanceof Uint8Array,
-  )
+  const isFlat = values.every(one => one === null || typeof one !== 'object' || one instanceof Uint8Array)
   if (values.length > certificateLimits.maxExtensions || !isFlat)
     throw fields.refuse(
       `${field} is not a map of at most ${certificateLimits.maxExtensions} bytes, texts and numbers`,

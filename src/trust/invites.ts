@@ -35,6 +35,11 @@ export interface InviteGrant {
   readonly label?: string | undefined
 }
 
+export interface Redeemed extends InviteGrant {
+  /** When the same peer used it first, in milliseconds since 1970; absent the first time. */
+  readonly usedBefore?: number
+}
+
 export interface NewInvite extends InviteGrant {
   readonly expiresMs?: number | undefined
 }
@@ -116,7 +121,7 @@ export class Invites {
    * Marks it as used by this peer, durable when it resolves; only after `secretOf`.
    * @throws CatalogError `invite-expired`, `invite-used`, `invite-invalid`
    */
-  redeem(id: Uint8Array, peer: string): Promise<InviteGrant> {
+  redeem(id: Uint8Array, peer: string): Promise<Redeemed> {
     return this.#turn.run(async () => {
       const stored = await this.#load(id)
       if (stored === undefined)
@@ -133,8 +138,12 @@ export class Invites {
         )
       if (stored.usedBy === undefined)
         await this.#records.put(keyOf(id), encodeStored({ ...stored, usedBy: peer, usedAt: this.#now() }))
-      const { roles, capabilities, label } = stored
-      return { roles, capabilities, ...(label === undefined ? {} : { label }) }
+      const { roles, capabilities, label, usedAt: usedBefore } = stored
+      return {
+        ...{ roles, capabilities },
+        ...(label === undefined ? {} : { label }),
+        ...(usedBefore === undefined ? {} : { usedBefore }),
+      }
     })
   }
 

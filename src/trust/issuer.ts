@@ -35,7 +35,7 @@ export interface IssuerDeps {
   /** The issuer's own certificates, leaf first; asked for anew each time. */
   readonly chain: () => readonly Uint8Array[]
   readonly ledger: Ledger
-  readonly trust: Pick<TrustChain, 'prove' | 'root' | 'revocationLists'>
+  readonly trust: Pick<TrustChain, 'prove' | 'root' | 'revocationLists' | 'withdrawalsOf'>
   readonly now: () => number
 }
 
@@ -95,12 +95,14 @@ export class Issuer {
   isRevoked({ fingerprint, issuer }: Pick<Certificate, 'fingerprint' | 'issuer'>): boolean {
     const { trust } = this.#deps
     if (trust.root.revoked.includes(fingerprint)) return true
-    const above = new Set([issuer, ...decodeChain(this.#deps.chain()).map(one => one.fingerprint)])
-    return trust
-      .revocationLists()
-      .some(
-        list => above.has(list.issuer) && list.revoked.some(({ certificate }) => certificate === fingerprint),
-      )
+    const chain = decodeChain(this.#deps.chain())
+    const above = new Set([issuer, ...chain.map(one => one.fingerprint)])
+    const lists = trust.revocationLists().filter(list => above.has(list.issuer))
+    const [self] = chain
+    const own = self?.type === 'publisher' ? trust.withdrawalsOf(self.publisher) : undefined
+    return [...lists, ...(own === undefined ? [] : [own])].some(list =>
+      list.revoked.some(({ certificate }) => certificate === fingerprint),
+    )
   }
 
   /** The newest valid certificate for each use (itself, a publisher that it signs for) that a node got here. */

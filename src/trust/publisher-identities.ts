@@ -13,20 +13,30 @@ export interface PublisherIdentity extends EnvelopeSigner {
   readonly chain: Chain
 }
 
+export interface PublisherIdentitiesDeps {
+  readonly signer: Signer
+  /** Why others would not believe now what is signed with a chain; undefined where they would. */
+  readonly refusalOf?: (chain: Chain) => CatalogError | undefined
+}
+
 export class PublisherIdentities {
+  readonly #refusalOf: (chain: Chain) => CatalogError | undefined
   #signer: Signer
   #own: PublisherIdentity
   #delegated: readonly PublisherIdentity[] = []
 
   /** @throws CatalogError `certificate-malformed`, `certificate-wrong-usage` (a chain that is not these keys') */
   constructor(
-    deps: { readonly signer: Signer },
+    deps: PublisherIdentitiesDeps,
     chains: { readonly own: Chain; readonly delegations: readonly Chain[] },
   ) {
     this.#signer = deps.signer
+    this.#refusalOf = deps.refusalOf ?? (() => undefined)
     this.#own = this.#identity(chains.own)
     // A rotation that a crash cut short may have left some that were made for the keys before.
-    this.#delegated = chains.delegations.filter(chain => this.#isForKeys(chain)).map(chain => this.#identity(chain))
+    this.#delegated = chains.delegations
+      .filter(chain => this.#isForKeys(chain))
+      .map(chain => this.#identity(chain))
   }
 
   /** What signs for all of them now. Its keys never change: ask again for each piece of work. */
@@ -74,16 +84,24 @@ export class PublisherIdentities {
 
   /**
    * Who signs for a name: whoever has published it from here before, else own before delegated.
-   * @throws CatalogError `certificate-name-not-granted`
+   * @throws CatalogError `certificate-name-not-granted`, and where nobody would believe it, what is wrong with the chain
    */
   for(name: string, rights: readonly PublisherRight[], publisher?: string): PublisherIdentity {
-    const able = this.list().find(
+    const able = this.list().filter(
       ({ certificate, fingerprint }) =>
         (publisher === undefined || fingerprint === publisher) &&
         grantsName(certificate.names, name) &&
         rights.some(right => certificate.rights.includes(right)),
     )
-    if (able !== undefined) return able
+    const good = able.find(({ chain }) => this.#refusalOf(chain) === undefined)
+    if (good !== undefined) return good
+    const refusal = able[0] && this.#refusalOf(able[0].chain)
+    if (refusal !== undefined)
+      throw new CatalogError(
+        refusal.code,
+        `Nothing was signed for ${name}, because no other node would believe it. ${refusal.message} An authority of the network can give this publisher another certificate.`,
+        { ...refusal.data, name },
+      )
     const names = this.list().flatMap(({ certificate }) => certificate.names)
     throw new CatalogError(
       'certificate-name-not-granted',

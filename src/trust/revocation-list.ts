@@ -106,17 +106,39 @@ function decodeRevocation(raw: unknown): Revocation {
   }
 }
 
+/** Of a publisher that takes back what it has delegated; its chain comes with every record that it signs. */
+export const withdrawalLimits = { maxRevoked: 256, maxBytes: 64 * 1024 } as const
+
+/** The publisher whose delegations a list takes back; undefined for an authority's. @throws CatalogError `certificate-malformed` */
+export function withdrawingPublisher(list: Pick<RevocationList, 'chain'>): string | undefined {
+  const [leaf] = decodeChain(list.chain)
+  return leaf?.type === 'publisher' ? leaf.publisher : undefined
+}
+
 /**
- * The authority's chain in the list, and the check by which the authority has signed it.
+ * The issuer's chain in the list, and the check by which the issuer has signed it: an authority, or a publisher that may
+ * delegate, by its own certificate and not by one that was delegated.
  * @throws CatalogError `certificate-malformed`, `certificate-wrong-issuer`, `certificate-bad-signature`
  */
 export function revocationsCheck(list: RevocationList): { chain: Certificate[]; check: SignatureCheck } {
   const chain = decodeChain(list.chain)
-  const [authority] = chain
-  if (authority === undefined || authority.fingerprint !== list.issuer || authority.type !== 'authority')
+  const [authority, above] = chain
+  const mayRevoke =
+    authority?.type === 'authority' ||
+    (authority?.type === 'publisher' && authority.rights.includes('delegate') && above?.type !== 'publisher')
+  if (authority === undefined || authority.fingerprint !== list.issuer || !mayRevoke)
     throw new CatalogError(
       'certificate-wrong-issuer',
       'The revocation list is not by the authority that its chain shows.',
+    )
+  const { maxRevoked, maxBytes } = withdrawalLimits
+  if (
+    authority.type === 'publisher' &&
+    (list.revoked.length > maxRevoked || list.bytes.byteLength > maxBytes)
+  )
+    throw new CatalogError(
+      'certificate-malformed',
+      `The revocation list of a publisher is refused: it has ${list.revoked.length} entries and ${list.bytes.byteLength} bytes, and ${maxRevoked} in ${maxBytes} are its share.`,
     )
   const check =
     list.signatures.length === 1 ? checkOf('catalog/revocations/v1', list, authority.subject) : undefined

@@ -11,7 +11,12 @@ import { type Certificate, certificateLimits, decodeCertificate, decodeChain } f
 import { type ChainContext, type ChainSignature, checkChain, type Usage } from './chain.ts'
 import { decodeDocument, decodeStrictly } from './document.ts'
 import { lengthPrefixed } from './length-prefixed.ts'
-import { decodeRevocations, type RevocationList, revocationsCheck } from './revocation-list.ts'
+import {
+  decodeRevocations,
+  type RevocationList,
+  revocationsCheck,
+  withdrawingPublisher,
+} from './revocation-list.ts'
 import { decodeRoot, firstRootChecks, type Root, successionChecks } from './root.ts'
 import type { SignatureCheck } from './signature-check.ts'
 import type { SignatureAlgorithm } from './signature-scheme.ts'
@@ -49,6 +54,8 @@ export type Standing =
 export type TrustChange = 'root' | 'revoked' | 'renewed'
 
 const maxNoticeBytes = 128 * 1024
+/** Publishers that took back something: few do, each keeps up to 64 KiB here. */
+const maxWithdrawing = 4096
 /** Roots that arrived before the one they follow. */
 const maxWaitingRoots = 16
 /** Half a million envelopes share a few certificates: 3 KiB each. */
@@ -58,6 +65,8 @@ const maxDecodedBytes = 8 * 1024 * 1024
 
 export const rootNotice = (version: number): string => `root/${String(version).padStart(6, '0')}`
 export const revocationNotice = (issuer: string): string => `revocations/${issuer}`
+/** A kind of its own: publishers cannot crowd out what authorities revoke. */
+const withdrawalNotice = (publisher: string): string => `withdrawn/${publisher}`
 
 /** Under which key a notice lies, and how it ranks there. @throws CatalogError `certificate-malformed` */
 export function noticeOf(bytes: Uint8Array): { readonly key: string; readonly sequence: number } {
@@ -65,8 +74,10 @@ export function noticeOf(bytes: Uint8Array): { readonly key: string; readonly se
     const { version } = decodeRoot(bytes)
     return { key: rootNotice(version), sequence: version }
   }
-  const { issuer, sequence } = decodeRevocations(bytes)
-  return { key: revocationNotice(issuer), sequence }
+  const list = decodeRevocations(bytes)
+  const publisher = withdrawingPublisher(list)
+  const key = publisher === undefined ? revocationNotice(list.issuer) : withdrawalNotice(publisher)
+  return { key, sequence: list.sequence }
 }
 
 function typeOf(bytes: Uint8Array): 'root' | 'revocations' {
@@ -84,6 +95,11 @@ export class TrustChain {
   readonly #options: TrustChainOptions
   readonly #lists = new Map<string, RevocationList>()
   readonly #revoked = new Map<string, Map<string, string>>()
+  /** What publishers have taken back of what they delegated: by publisher, each with reasons by certificate. */
+  readonly #withdrawn = new Map<
+    string,
+    { readonly list: RevocationList; readonly reasons: Map<string, string> }
+  >()
   /**
    * Decoded certificates by the CID of their bytes, and whole chains by the digest of theirs: proved ones alone, so that
    * strangers can neither fill these nor crowd anything out.
@@ -120,6 +136,7 @@ export class TrustChain {
     const notices: Uint8Array[] = []
     for await (const { bytes } of this.#deps.notices.notices('root/')) notices.push(bytes)
     for await (const { bytes } of this.#deps.notices.notices('revocations/')) notices.push(bytes)
+    for await (const { bytes } of this.#deps.notices.notices('withdrawn/')) notices.push(bytes)
     for (const bytes of notices)
       await this.accept(bytes).catch((error: unknown) => {
         if (!isCatalogError(error, 'stale-record'))
@@ -153,6 +170,12 @@ export class TrustChain {
     return this.#lists.get(issuer)
   }
 
+  /** What a publisher has taken back of what it delegated. */
+  withdrawalsOf(publisher: string): RevocationList | undefined {
+    return this.#knownWithdrawals(publisher)
+  }
+
+  /** Of authorities. */
   revocationLists(): readonly RevocationList[] {
     return [...this.#lists.values()]
   }
@@ -200,7 +223,8 @@ export class TrustChain {
 
   async #acceptRevocations(bytes: Uint8Array): Promise<'added' | 'known'> {
     const list = decodeRevocations(bytes)
-    const known = this.#lists.get(list.issuer)
+    const publisher = withdrawingPublisher(list)
+    const known = publisher === undefined ? this.#lists.get(list.issuer) : this.#knownWithdrawals(publisher)
     if (known?.fingerprint === list.fingerprint) return 'known'
     if (known !== undefined && known.sequence >= list.sequence)
       throw new CatalogError(
@@ -220,6 +244,7 @@ export class TrustChain {
     const { chain, check } = revocationsCheck(list)
     await this.#prove(chain, { kind: 'any' }, list.issuedAt)
     await this.#hold([check], 'certificate-bad-signature', 'The revocation list')
+    if (publisher !== undefined) return this.#withdraw(publisher, list)
     await this.#deps.notices.putNotice(revocationNotice(list.issuer), cidOf(bytes), bytes)
     this.#lists.set(list.issuer, list)
     const before = this.#revoked.get(list.issuer)
@@ -229,6 +254,26 @@ export class TrustChain {
       new Map(list.revoked.map(({ certificate, reason }) => [certificate, reason])),
     )
     this.#tell(revokes ? 'revoked' : 'renewed')
+    return 'added'
+  }
+
+  /** None where its own certificate holds no more: whoever stole the keys may have numbered it as high as there is. */
+  #knownWithdrawals(publisher: string): RevocationList | undefined {
+    const known = this.#withdrawn.get(publisher)?.list
+    if (known === undefined) return undefined
+    return this.#refusal(known.chain, { kind: 'any' }, known.issuedAt) === undefined ? known : undefined
+  }
+
+  async #withdraw(publisher: string, list: RevocationList): Promise<'added'> {
+    if (this.#withdrawn.size >= maxWithdrawing && !this.#withdrawn.has(publisher))
+      throw new CatalogError(
+        'quota-exceeded',
+        `What the publisher ${publisher} revoked is refused: lists of ${maxWithdrawing} publishers are known.`,
+      )
+    await this.#deps.notices.putNotice(withdrawalNotice(publisher), cidOf(list.bytes), list.bytes)
+    const reasons = new Map(list.revoked.map(({ certificate, reason }) => [certificate, reason]))
+    this.#withdrawn.set(publisher, { list, reasons })
+    this.#tell('revoked')
     return 'added'
   }
 
@@ -259,6 +304,11 @@ export class TrustChain {
   /** What an envelope that was proved is worth now. */
   standing(envelope: Envelope): Standing {
     return this.standingOf(envelope.chain, usageOf(envelope))
+  }
+
+  /** Why nobody who knows what this node knows would believe what is signed with a chain now. */
+  refusalOf(chain: readonly Uint8Array[]): CatalogError | undefined {
+    return this.#refusal(chain, { kind: 'any' }, this.#deps.now())
   }
 
   standingOf(chain: readonly Uint8Array[], usage: Usage): Standing {
@@ -320,8 +370,12 @@ export class TrustChain {
       holds: certificate => this.#held.get(certificate) === this.root.fingerprint,
       revocation: (certificate, above) => {
         if (outlives && certificate.type === 'publisher') return undefined
-        for (const { fingerprint } of above) {
-          const reason = this.#revoked.get(fingerprint)?.get(certificate.fingerprint)
+        for (const issuer of above) {
+          const revoked =
+            issuer.type === 'publisher'
+              ? this.#withdrawn.get(issuer.publisher)?.reasons
+              : this.#revoked.get(issuer.fingerprint)
+          const reason = revoked?.get(certificate.fingerprint)
           if (reason !== undefined) return reason
         }
         return undefined

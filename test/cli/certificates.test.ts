@@ -130,6 +130,19 @@ describe('catalog trust', () => {
     })
   })
 
+  it('rotate publisher tells the new keys and what became of the old ones', async () => {
+    const plain = (await trust('rotate', 'publisher')).stdout
+    expect(plain).toMatch(/^The publisher has new keys; 1 head signed anew\./)
+    expect(plain).toMatch(/Publisher +bown\n.*Keys +bnew\n/s)
+    expect(plain).toContain('whose certificate holds until it ends')
+    expect((await trust('rotate', 'publisher', '--revoke-old')).stdout).toContain('bold, revoked')
+    expect(await trust('rotate', 'publisher', '--reason', 'stolen')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('it needs --revoke-old'),
+    })
+    await trust('revoke', `12D3KooW${'a'.repeat(44)}`)
+  })
+
   it('issue reads a request file, and writes its answer once', async () => {
     const [request, out] = [join(home, 'a.request'), join(home, 'a.membership')]
     writeFileSync(request, 'catalog-request-v1 AAAA\n')

@@ -69,7 +69,16 @@ export class MemoryCertificates implements CertificatesApi {
   async rotate({ revokeOld = false }: RotateRequest) {
     const { certificate, notAfter } = this.#issue('publisher', { peer, publisher: 'bown' })
     const previous = { certificate: 'bbefore', keys: 'bold', revoked: revokeOld }
-    return { publisher: 'bown', certificate, keys: 'bnew', notAfter, by: peer, previous, heads: 1, warnings: [] }
+    return {
+      publisher: 'bown',
+      certificate,
+      keys: 'bnew',
+      notAfter,
+      by: peer,
+      previous,
+      heads: 1,
+      warnings: [],
+    }
   }
 
   #issue(type: IssuedCertificate['type'], more: Partial<IssuedCertificate>): IssuedCertificate {

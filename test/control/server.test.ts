@@ -164,6 +164,7 @@ describe('the control socket', () => {
       '/v1/trust/notices',
       '/v1/trust/revocations',
       '/v1/trust/root',
+      '/v1/trust/rotations',
       '/v1/yank',
     ])
     const publish = json.paths['/v1/publish'].post

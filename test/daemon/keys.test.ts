@@ -17,8 +17,9 @@ async function passphraseFile(name: string, text: string): Promise<string> {
 }
 
 async function keysOf(home: string, passphrase?: string) {
-  const secret = passphrase === undefined ? undefined : await readPassphrase(passphrase, '--passphrase-file')
-  return openHomeKeys(homePaths(home), secret, silentLog)
+  const given = passphrase === undefined ? undefined : await readPassphrase(passphrase, '--passphrase-file')
+  const { secret: _, ...keys } = await openHomeKeys(homePaths(home), given, silentLog)
+  return keys
 }
 
 /** Every file of the home in which 15 bytes in a row of a secret key can be read, as they are or as text. */

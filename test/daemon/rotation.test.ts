@@ -6,12 +6,17 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { silentLog } from '../../src/base/log.ts'
 import { type HomePaths, homePaths } from '../../src/config/home.ts'
 import { readPassphrase } from '../../src/config/passphrase.ts'
-import type { GrantResult, InviteResult, IssueResult, RotateResult } from '../../src/control/certificates-api.ts'
+import type {
+  GrantResult,
+  InviteResult,
+  IssueResult,
+  RotateResult,
+} from '../../src/control/certificates-api.ts'
 import type { TrustView } from '../../src/control/trust-calls.ts'
 import { type HomeKeys, openHomeKeys } from '../../src/home-keys.ts'
 import { finishRotation, NextPublisherKeys } from '../../src/next-publisher-keys.ts'
-import { loadChain, saveChain } from '../../src/trust/certificate-files.ts'
 import { decodeChain, issueCertificate } from '../../src/trust/certificate.ts'
+import { loadChain, saveChain } from '../../src/trust/certificate-files.ts'
 import { subjectOf } from '../../src/trust/chain.ts'
 import type { PublisherKeys } from '../../src/trust/keys.ts'
 import { Signer } from '../../src/trust/signer.ts'
@@ -30,7 +35,10 @@ const run = async (node: TestNode, ...bootstrap: TestNode[]) => {
 }
 
 const asked = async <T>(node: TestNode, ...args: string[]): Promise<T> => (await node.json(...args)) as T
-const connected = (node: TestNode, count = 1) => async () => (await node.client.peers()).length >= count
+const connected =
+  (node: TestNode, count = 1) =>
+  async () =>
+    (await node.client.peers()).length >= count
 const ownOf = async (node: TestNode) => {
   const { publishers } = await asked<TrustView>(node, 'trust', 'show')
   return publishers[0] as TrustView['publishers'][number]
@@ -68,7 +76,12 @@ describe('rotating the keys of a publisher', () => {
     await until('the founder installs the old release', installs('acme/tool@1.0.0'), 20_000)
     await ann.client.publish({ path: await laboratory.package('acme/tool', '1.1.0', { 'a.txt': 'b' }) })
     await until('the founder installs the new release', installs('acme/tool@1.1.0'), 20_000)
-    const issued = await asked<{ certificates: { state: string; reason?: string }[] }>(founder, 'trust', 'issued', '--all')
+    const issued = await asked<{ certificates: { state: string; reason?: string }[] }>(
+      founder,
+      'trust',
+      'issued',
+      '--all',
+    )
     const reasons = issued.certificates.filter(({ state }) => state === 'revoked').map(({ reason }) => reason)
     expect(reasons).toEqual(['laptop stolen', 'laptop stolen'])
 
@@ -85,7 +98,11 @@ describe('rotating the keys of a publisher', () => {
     const ann = await joined('robbed', founder)
     await asked<GrantResult>(founder, 'trust', 'grant', 'acme/*', '--to', ann.peerId)
     await ann.client.publish({ path: await laboratory.package('acme/tool', '1.0.0', { 'a.txt': 'a' }) })
-    await until('the founder knows it', async () => (await founder.client.releases(false)).length === 1, 20_000)
+    await until(
+      'the founder knows it',
+      async () => (await founder.client.releases(false)).length === 1,
+      20_000,
+    )
     const { certificate } = await ownOf(ann)
     await asked(founder, 'trust', 'revoke', certificate, '--reason', 'stolen')
     const isRevoked = async () => (await ownOf(ann)).standing.state === 'refused'
@@ -107,9 +124,14 @@ test('a second authority lets nodes in and renews their keys when the first is g
   const founder = await laboratory.node('first', 'two-authorities')
   await run(founder)
   const home = await laboratory.path('second')
-  const [request, membership] = [await laboratory.path('second.request'), await laboratory.path('second.membership')]
+  const [request, membership] = [
+    await laboratory.path('second.request'),
+    await laboratory.path('second.membership'),
+  ]
   expect(await catalog(['init', '--home', home, '--authority'])).toMatchObject({ code: 2 })
-  expect(await catalog(['init', '--home', home, '--request', request, '--authority'])).toMatchObject({ code: 0 })
+  expect(await catalog(['init', '--home', home, '--request', request, '--authority'])).toMatchObject({
+    code: 0,
+  })
   const { root } = await asked<IssueResult>(
     founder,
     ...['trust', 'issue', request, '--out', membership, '--role', 'authority', '--role', 'store'],
@@ -132,6 +154,29 @@ test('a second authority lets nodes in and renews their keys when the first is g
   await until('the second authority installs it', installs, 20_000)
   const { stderr } = await second.run('trust', 'invite', '--role', 'authority')
   expect(stderr).toContain('catalog init --request FILE --authority')
+}, 120_000)
+
+test('a publisher takes back by itself what it let another node sign', async () => {
+  const founder = await laboratory.node('far', 'withdrawal')
+  const ann = await laboratory.node('lender', 'withdrawal', { names: ['acme/*'] })
+  const bob = await laboratory.node('borrower', 'withdrawal', { names: ['bob/*'] })
+  await run(founder)
+  await run(ann, founder)
+  await run(bob, founder, ann)
+  await until('all are connected', connected(bob, 2), 20_000)
+  await asked(ann, 'trust', 'grant', 'acme/*', '--to', bob.peerId, '--delegate')
+  await bob.client.publish({ path: await laboratory.package('acme/tool', '1.0.0', { 'a.txt': 'a' }) })
+  const shows = async () => (await founder.run('show', 'acme/tool@1.0.0')).code === 0
+  await until('the founder knows it', shows, 20_000)
+  const done = await ann.run('trust', 'revoke', bob.peerId, '--reason', 'left')
+  expect(done.stdout).toMatch(/^Revoked 1 certificate\./)
+  const isRefused = async () => (await founder.run('fetch', 'acme/tool@1.0.0')).code !== 0
+  await until('the founder installs it no more', isRefused, 20_000)
+  const again = await laboratory.package('acme/tool', '1.1.0', { 'a.txt': 'b' })
+  await ann.client.publish({ path: again })
+  const installs = async () => (await founder.run('fetch', 'acme/tool@1.1.0')).code === 0
+  await until('what the publisher signs itself goes on', installs, 20_000)
+  expect(await connected(bob, 2)()).toBe(true)
 }, 120_000)
 
 describe('a rotation that a crash cut short', () => {
@@ -177,10 +222,11 @@ describe('a rotation that a crash cut short', () => {
 
   const nextChain = ({ trust }: HomePaths) => join(trust.directory, 'publisher-next.chain')
   const nextKey = ({ keys }: HomePaths) => join(keys, 'publisher-next.key')
-  const isThere = (path: string) => access(path).then(
-    () => true,
-    () => false,
-  )
+  const isThere = (path: string) =>
+    access(path).then(
+      () => true,
+      () => false,
+    )
 
   for (const guarded of [false, true])
     test(`is completed wherever it ended${guarded ? ', under a passphrase' : ''}`, async () => {
@@ -197,8 +243,13 @@ describe('a rotation that a crash cut short', () => {
       expect(await next.pending()).toBe(true)
       expect((await next.prepare()).fingerprint).toBe(fresh.fingerprint)
       expect((await stat(nextKey(paths))).mode & 0o777).toBe(0o600)
-      expect((await readFile(nextKey(paths))).includes(Buffer.from(fresh.ed25519.secretKey.subarray(0, 32)))).toBe(false)
-      const saved = [await laboratory.path(`old-${guarded}.key`), await laboratory.path(`next-${guarded}.key`)] as const
+      expect(
+        (await readFile(nextKey(paths))).includes(Buffer.from(fresh.ed25519.secretKey.subarray(0, 32))),
+      ).toBe(false)
+      const saved = [
+        await laboratory.path(`old-${guarded}.key`),
+        await laboratory.path(`next-${guarded}.key`),
+      ] as const
       await copyFile(join(paths.keys, 'publisher.key'), saved[0])
       await copyFile(nextKey(paths), saved[1])
       const oldChain = (await loadChain(paths.trust.publisher)) ?? []
@@ -231,7 +282,9 @@ describe('a rotation that a crash cut short', () => {
     const { paths, next } = await prepared('moved', false)
     await next.discard()
     const file = await passphrase()
-    expect(await catalog(['keys', '--home', paths.home, '--encrypt', '--passphrase-file', file])).toMatchObject({ code: 0 })
+    expect(
+      await catalog(['keys', '--home', paths.home, '--encrypt', '--passphrase-file', file]),
+    ).toMatchObject({ code: 0 })
     await expect(next.prepare()).rejects.toMatchObject({
       code: 'wrong-passphrase',
       message: expect.stringMatching(/Restart the node/),

@@ -88,12 +88,8 @@ describe('two networks on one host', () => {
     await says(other, 'It does not speak the membership protocol of the network other', 'peers')
     expect(theirs.errors).toContain('certificate-wrong-network')
     // Whoever is asked by name looks everywhere there is.
-    for (const [node, ref] of [
-      [mine, 'theirs'],
-      [theirs, 'other'],
-      [other, 'mine'],
-    ] as const)
-      expect((await node.run('fetch', ref)).stderr).toContain('No release matches')
+    const asked = [mine.run('fetch', 'theirs'), theirs.run('fetch', 'other'), other.run('fetch', 'mine')]
+    for (const { stderr } of await Promise.all(asked)) expect(stderr).toContain('No release matches')
     expect(await Promise.all([mine, theirs, other].map(names))).toEqual([
       ['mine@1.0.0'],
       ['theirs@1.0.0'],
@@ -278,14 +274,14 @@ const faketime = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/u
   .find(existsSync)
 if (faketime === undefined) console.log('SKIP clocks that are wrong by a day: libfaketime is not installed')
 
-describe.skipIf(faketime === undefined)('a clock that is wrong by a day', () => {
-  const clock = (shift: string) => ({
-    ...process.env,
-    LD_PRELOAD: faketime,
-    FAKETIME: shift,
-    FAKETIME_DONT_FAKE_MONOTONIC: '1',
-  })
+const clock = (shift: string) => ({
+  ...process.env,
+  LD_PRELOAD: faketime,
+  FAKETIME: shift,
+  FAKETIME_DONT_FAKE_MONOTONIC: '1',
+})
 
+describe.skipIf(faketime === undefined)('a clock that is a day behind', () => {
   test('is named where certificates seem to begin in the future', async () => {
     const founder = await laboratory.node('punctual', 'late')
     const node = await laboratory.node('late', 'late')
@@ -306,6 +302,26 @@ describe.skipIf(faketime === undefined)('a clock that is wrong by a day', () => 
     await run(node, [founder])
     await until('it knows the release', async () => (await names(node)).length === 1, 20_000)
     expect(await status(node)).toMatch(/Membership +in order/)
+  }, 90_000)
+})
+
+describe.skipIf(faketime === undefined)('a clock that runs a day ahead', () => {
+  test('is named by the node that has it, and whatever it signs is refused until it is set', async () => {
+    const founder = await laboratory.node('on-time', 'early')
+    const node = await laboratory.node('early', 'early')
+    await run(founder)
+    await run(node, [founder], clock('+1d'))
+    await connected(node, founder)
+    await says(node, 'is the clock of this node wrong?', 'status')
+    await publish(node, 'early')
+    await until('it is refused', async () => founder.errors.includes('it was signed in the future'))
+    expect(await names(founder)).toEqual([])
+    await node.end('SIGTERM')
+    await run(node, [founder])
+    await connected(node, founder)
+    expect(await status(node)).not.toContain('clock')
+    await publish(node, 'on-time')
+    await until('it is known', async () => (await names(founder)).includes('on-time@1.0.0'), 20_000)
   }, 90_000)
 })
 

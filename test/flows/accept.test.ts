@@ -7,7 +7,11 @@ import {
   type Statement,
 } from '../../src/assets/release.ts'
 import { cidOf } from '../../src/base/cid.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { MemoryKeyValue } from '../../src/base/memory-key-value.ts'
 import { accept } from '../../src/flows/accept.ts'
+import type { StandingOf } from '../../src/flows/standing.ts'
+import { Catalogue } from '../../src/registry/catalogue.ts'
 import { sealStatement } from '../../src/trust/envelope.ts'
 import type { Signer } from '../../src/trust/signer.ts'
 import { catalogueOf, good, networkName, newSigner, refuseNotice, verifier } from './nodes.ts'
@@ -98,6 +102,7 @@ describe('accepting a record', () => {
     ['of another network', () => release({ network: 'elsewhere' }), 'bad-record'],
     ['a head of another network', () => head({ network: 'elsewhere' }), 'bad-record'],
     ['signed in the future', () => release({ signedAt: now + 11 * 60_000 }), 'bad-record'],
+    ['signed at the end of time', () => release({ signedAt: Number.MAX_SAFE_INTEGER }), 'bad-record'],
     ['a head signed in the future', () => head({ signedAt: now + 11 * 60_000 }), 'bad-record'],
     ['a head that is to live too long', () => head({ expiresAt: now + 31 * day }), 'bad-record'],
     [
@@ -153,6 +158,46 @@ describe('accepting a record', () => {
       Buffer.alloc(120_000, 0x81),
     ])
       await expect(take(bytes)).rejects.toMatchObject({ code: 'bad-record' })
+  })
+
+  it('takes what keys that were taken back signed only where a head lists it, or there is ample room', async () => {
+    const { catalogue } = setUp()
+    const other = cidOf(new Uint8Array(4))
+    const [listed, unlisted] = [await seal(release()), await seal(release({ root: other }))]
+    const revoked: StandingOf = ({ statement }) =>
+      statement.type === 'release'
+        ? { state: 'refused', code: 'certificate-revoked', why: 'Revoked.' }
+        : { state: 'current' }
+    const take = (bytes: Uint8Array, standing: StandingOf, into = catalogue) =>
+      accept(
+        {
+          ...{ network: networkName, now: () => now, verifier, standing, catalogue: into },
+          ...{ acceptNotice: refuseNotice, onRefusedHead: () => undefined },
+        },
+        bytes,
+      )
+    const refused = { code: 'not-listed', message: expect.stringMatching(/no known head lists it/) }
+    await take(await seal(head({ versions: [{ version: '1.0.0', id: cidOf(listed) }] })), revoked)
+    await expect(take(unlisted, revoked)).rejects.toMatchObject(refused)
+    await take(listed, revoked)
+    expect(catalogue.count).toBe(1)
+    // Nobody knows yet what the head lists: kept while there is room, and never where it could take an own version.
+    const small = new Catalogue(
+      { records: new MemoryKeyValue(), log: silentLog },
+      { maxRecordsPerPublisher: 2 },
+    )
+    await small.start()
+    for (const version of ['1.0.0', '1.0.1'])
+      await take(await seal(release({ version, manifest: manifestOf('it', version) })), revoked, small)
+    const third = await seal(release({ version: '1.0.2', manifest: manifestOf('it', '1.0.2') }))
+    await expect(take(third, revoked, small)).rejects.toMatchObject(refused)
+    const own = new Catalogue(
+      { records: new MemoryKeyValue(), log: silentLog },
+      { ownPublisher: signer.fingerprint },
+    )
+    await own.start()
+    await expect(take(listed, revoked, own)).rejects.toMatchObject(refused)
+    await take(listed, good, own)
   })
 
   it('keeps the later head, and takes the next after a refusal', async () => {

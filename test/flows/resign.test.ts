@@ -153,7 +153,10 @@ describe('after a rotation', () => {
     await catalogue.addHead(await head(1, [await release('1.1.0')]))
     own.addHead = () => Promise.reject(new Error('the disk failed'))
     const { heads, warnings } = await resign()
-    expect([heads, warnings]).toEqual([0, [expect.stringMatching(/acme\/tool was not signed anew: the disk failed/)]])
+    expect([heads, warnings]).toEqual([
+      0,
+      [expect.stringMatching(/acme\/tool was not signed anew: the disk failed/)],
+    ])
   })
 })
 

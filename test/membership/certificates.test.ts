@@ -4,6 +4,7 @@ import { askIdentity, askRenewal, askState, deliver } from '../../src/membership
 import { peerOfKey } from '../../src/network/identity.ts'
 import { MemoryNetwork } from '../../src/network/memory-host.ts'
 import { type Certificate, decodeChain } from '../../src/trust/certificate.ts'
+import { Issuer } from '../../src/trust/issuer.ts'
 import {
   admit,
   Clock,
@@ -271,6 +272,47 @@ describe('a delivery', () => {
     expect(namesOf(ann.held.publisher)).toEqual(['tool'])
   })
 
+  test('by another authority cannot take away what the node may do', async () => {
+    const other = await bob()
+    await meet(ann, founder)
+    await meet(other, ann)
+    await founder.grants.grant({ names: ['acme/*'], to: ann.peer })
+    // Under the same root, and with hardly a right of its own.
+    const above = (await founder.authority?.issueAuthority({
+      ...{ subject: other.keys.publisher.publicKeys, maxPathLength: 0 },
+      ...{ issues: ['node', 'publisher'], names: ['evil/*'] },
+    })) as readonly Uint8Array[]
+    const issuer = new Issuer({
+      ...{ signer: other.keys.publisher, chain: () => above, ledger: other.delegations.ledger },
+      ...{ trust: other.trust, now: clock.now },
+    })
+    clock.at += 1000
+    const { node, publisher } = ann.keys
+    const nothing = [
+      await issuer.issue({ grant: { type: 'node', roles: [], capabilities: [] }, subject: node.publicKeys }),
+      await issuer.issue({
+        grant: { type: 'publisher', publisher: publisher.fingerprint, names: [], rights: [] },
+        subject: publisher.publicKeys,
+      }),
+      await issuer.issue({
+        grant: { type: 'node', roles: ['store'], capabilities: ['fetch', 'publish'] },
+        ...{ subject: node.publicKeys, lifetimeMs: 60_000 },
+      }),
+    ]
+    const before = [ann.held.node, ann.held.publisher]
+    for (const chain of nothing)
+      await expect(deliver(other.host, ann.peer, chain)).rejects.toMatchObject({
+        code: 'certificate-wrong-issuer',
+        message: expect.stringMatching(/grants less, or for a shorter time/),
+      })
+    expect([ann.held.node, ann.held.publisher]).toEqual(before)
+    // Whoever issued it may.
+    const less = await founder.authority?.issueNode({
+      ...{ subject: node.publicKeys, roles: ['store'], capabilities: ['fetch'] },
+    })
+    expect(await deliver(founder.host, ann.peer, less as readonly Uint8Array[])).toBe('node')
+  })
+
   test("by a delegate cannot take the publisher's own names away", async () => {
     const other = await bob()
     await meet(ann, founder)
@@ -278,7 +320,6 @@ describe('a delivery', () => {
     await founder.grants.grant({ names: ['acme/*'], to: ann.peer, rights: ['delegate', 'publish'] })
     await ann.grants.grant({ names: ['acme/*'], to: other.peer, rights: ['delegate', 'publish'] })
     const [delegation] = other.held.delegations as [readonly Uint8Array[]]
-    const { Issuer } = await import('../../src/trust/issuer.ts')
     const issuer = new Issuer({
       signer: other.keys.publisher,
       chain: () => delegation,
@@ -372,6 +413,20 @@ describe('revoking', () => {
     })
     const unknown = peerOfKey((await memberKeys('region', 'delegate')).node.publicKeys.ed25519)
     await expect(revoke(unknown)).rejects.toMatchObject({ code: 'not-found' })
+  })
+
+  test('one certificate takes back older ones for the same keys, which could be shown and renewed instead', async () => {
+    await meet(ann, founder)
+    const [bare, node] = [ann.held.publisher, ann.held.node]
+    await founder.grants.grant({ names: ['acme/*'], to: ann.peer })
+    const newest = leafOf(ann.held.publisher).fingerprint
+    const { revoked } = await founder.administration.revoke({ target: newest, reason: 'key stolen' })
+    expect(revoked).toEqual([newest, leafOf(bare).fingerprint])
+    await expect(founder.trust.prove(bare, { kind: 'any' })).rejects.toMatchObject({
+      code: 'certificate-revoked',
+    })
+    const renewed = await askRenewal(ann.host, founder.peer)
+    expect(renewed).toEqual([node])
   })
 
   test('survives a restart, and goes on from a newer list that others brought back', async () => {

@@ -108,6 +108,21 @@ describe('joining', () => {
     expect(await redeem(made)).toEqual(first)
   })
 
+  test('who was revoked does not come back by the invite that it used, but by a new one', async () => {
+    const made = await invite()
+    await redeem(made)
+    await founder.administration.revoke({ target: keys.peer, reason: 'left' })
+    await refused(redeem(made), 'invite-used', /was used by this node before.*holds no more/)
+    await expect(redeem(await invite())).resolves.toMatchObject({ roots: [founded.firstRoot] })
+  })
+
+  test('the same peer gets no certificates for other keys by the same invite', async () => {
+    const made = await invite()
+    await redeem(made)
+    const other = await memberKeys('node', 'delegate')
+    await refused(redeem(made, {}, other), 'invite-used', /for other keys/)
+  })
+
   test('a second peer cannot use the invite', async () => {
     const made = await invite()
     await redeem(made)

@@ -15,6 +15,7 @@ import { Outbox } from '../../src/membership/outbox.ts'
 import { Renewals } from '../../src/membership/renewals.ts'
 import { type NextKeys, RotatePublisher, type SignedAnew } from '../../src/membership/rotate-publisher.ts'
 import { Rotations } from '../../src/membership/rotations.ts'
+import { Withdrawals } from '../../src/membership/withdrawals.ts'
 import type { Admissions } from '../../src/network/admission.ts'
 import type { Host } from '../../src/network/host.ts'
 import { keyOfPeer, peerOfNodeKey } from '../../src/network/identity.ts'
@@ -262,14 +263,27 @@ export async function member(parts: MemberParts) {
     },
   }
   const signHeads = async () => held.signedAnew
-  const rotation = new RotatePublisher({ host, own, next, rotations, trust, renewals, signHeads, log })
+  const withdrawals = new Withdrawals({ own, delegations, records: new MemoryKeyValue(), trust, now, log })
+  const rotation = new RotatePublisher({
+    host,
+    own,
+    next,
+    rotations,
+    trust,
+    withdrawals,
+    renewals,
+    signHeads,
+    log,
+  })
   const administration = new Administration({
     ...{ host, own, rotations, trust: trust, check, now },
+    withdrawals,
     authority: authority === undefined ? undefined : { authority, invites },
   })
   await host.start()
   await authority?.start()
   await outbox.start()
+  await withdrawals.start()
   await renewals.start()
   await rotation.start()
   return {
@@ -296,6 +310,7 @@ export async function member(parts: MemberParts) {
     async stop() {
       await rotation.stop()
       await renewals.stop()
+      await withdrawals.stop()
       await outbox.stop()
       await authority?.stop()
       await host.stop()

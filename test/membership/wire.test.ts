@@ -24,8 +24,8 @@ import {
 import { redeemInvite } from '../../src/membership/redeem-invite.ts'
 import { encodeFrame, FrameReader, type Message } from '../../src/network/frames.ts'
 import { MemoryNetwork } from '../../src/network/memory-host.ts'
-import { decodeInvite, encodeInvite } from '../../src/trust/invite.ts'
 import { type Certificate, decodeChain } from '../../src/trust/certificate.ts'
+import { decodeInvite, encodeInvite } from '../../src/trust/invite.ts'
 import { provePossession } from '../../src/trust/possession.ts'
 import { network as goldenNetwork, keysOf, signers } from '../trust/test-network.ts'
 import {

@@ -158,20 +158,6 @@ describe('a native stream', () => {
     expect(bytes.byteLength).toBe(0)
   })
 
-  test('writes that are under way at once overtake each other: why there is one at a time', async () => {
-    const [sender, receiver] = await openStream()
-    const inOrder = async () => {
-      const writes = [1, 2, 3, 4].map(value => sender.write(new Uint8Array([value])))
-      const seen: number[] = []
-      while (seen.length < 4) seen.push(...((await receiver.read(8)) ?? []))
-      await Promise.all(writes)
-      return seen.join() === '1,2,3,4'
-    }
-    let overtaken = false
-    for (let i = 0; i < 20_000 && !overtaken; i++) overtaken = !(await inOrder())
-    expect(overtaken, 'were they in order for good, several writes could be under way').toBe(true)
-  })
-
   test('beyond the limit waits, and comes once another has ended on both sides', async () => {
     const streams = []
     for (let i = 0; i < options.maxInboundStreams; i++) streams.push(await openStream())

@@ -728,6 +728,12 @@ const forms: Readonly<Record<string, (raw: Record<string, unknown>) => Record<st
   'a label that speaks to the terminal': raw => ({ ...raw, label: 'honest\u001b[2K' }),
   'critical fields that are a list': raw => ({ ...raw, critical: [] }),
   'critical fields that are bytes': raw => ({ ...raw, critical: new Uint8Array(1) }),
+  'extensions within extensions': raw => ({ ...raw, extensions: { a: [{}, {}] } }),
+  'critical fields within others': raw => ({ ...raw, critical: { a: { b: 1 } } }),
+  'seventeen extensions': raw => ({
+    ...raw,
+    extensions: Object.fromEntries(Array.from({ length: 17 }, (_, at) => [`x${at}`, at])),
+  }),
   'no critical fields': ({ critical: _, ...raw }) => raw,
   'no extensions': ({ extensions: _, ...raw }) => raw,
 }

@@ -75,6 +75,7 @@ function describe(status: Status): string {
     ['Publisher', status.publisher],
     ['Network', status.network],
     ['Membership', membership(status.membership)],
+    ['', status.membership.clock === undefined ? undefined : `warning: ${status.membership.clock}`],
     ['Addresses', status.addresses],
     ['Names', status.networkNames.flatMap(describeName)],
     ['Home', status.home],

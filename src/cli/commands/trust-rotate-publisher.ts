@@ -8,7 +8,10 @@ export const run: Run = async ({ client, signal, options, print }) => {
   const revokeOld = options['revokeOld'] === true
   const reason = options['reason'] as string | undefined
   if (reason !== undefined && !revokeOld)
-    throw new CatalogError('invalid-request', '--reason says why the old certificate ends: it needs --revoke-old.')
+    throw new CatalogError(
+      'invalid-request',
+      '--reason says why the old certificate ends: it needs --revoke-old.',
+    )
   const done = await client.rotateKeys(
     { what: 'publisher', ...(revokeOld ? { revokeOld } : {}), ...(reason === undefined ? {} : { reason }) },
     { signal },
@@ -23,7 +26,10 @@ export const run: Run = async ({ client, signal, options, print }) => {
         ['Certificate', done.certificate],
         ['Until', formatTime(done.notAfter)],
         ['Certified by', done.by],
-        ['Before', `${previous.keys}, ${previous.revoked ? 'revoked' : 'whose certificate holds until it ends'}`],
+        [
+          'Before',
+          `${previous.keys}, ${previous.revoked ? 'revoked' : 'whose certificate holds until it ends'}`,
+        ],
       ]),
       ...warnings.map(warning => `Warning: ${warning}`),
     ].join('\n'),

@@ -59,6 +59,13 @@ export class Quota {
     else this.#byPublisher.set(publisher, usage)
   }
 
+  /** Whether the publisher has more than half of its share. */
+  isCrowded(publisher: string): boolean {
+    const { records, bytes } = this.usageOf(publisher)
+    const { maxRecordsPerPublisher, maxBytesPerPublisher } = this.#options
+    return records > maxRecordsPerPublisher / 2 || bytes > maxBytesPerPublisher / 2
+  }
+
   usageOf(publisher: string): { records: number; bytes: number } {
     return this.#byPublisher.get(publisher) ?? { records: 0, bytes: 0 }
   }

@@ -1,6 +1,6 @@
 import { cidOf } from '../../../src/base/cid.ts'
 import { decodeCertificate } from '../../../src/trust/certificate.ts'
-import { goldenRoot, nextRoot, now, revocations } from '../../trust/test-network.ts'
+import { goldenRoot, nextRoot, now, publisherCertificate, revocations } from '../../trust/test-network.ts'
 import { freshnessOf, nextHead, nextRelease, seal } from '../attacker.ts'
 import { type Case, last, record } from '../case.ts'
 import { tool } from '../node.ts'
@@ -118,14 +118,14 @@ export const revoked: readonly Case[] = [
     ),
   ),
   record(
-    'a list of revocations in the name of a publisher',
+    'a list of revocations by a publisher that may not delegate',
     'a publisher’s key and chain',
     'certificate-wrong-issuer',
-    async ({ authority: above, publisher: own }, evil) =>
-      (evil
-        ? await revocations(own, [own, above], { sequence: 2 }, 'publisher')
-        : await revocations(above, [above], { sequence: 2 })
-      ).bytes,
+    async ({ authority: above }, evil) => {
+      const rights = evil ? (['publish'] as const) : (['delegate', 'publish'] as const)
+      const own = await publisherCertificate(above, { rights })
+      return (await revocations(own, [own, above], { sequence: 2 }, 'publisher')).bytes
+    },
     { ways: ['sync', 'dht'] },
   ),
   last(
