@@ -20,6 +20,7 @@ import {
   revocationLifetimeMs,
   signRevocations,
   withdrawalLimits,
+  withdrawsFor,
 } from '../trust/revocation-list.ts'
 import type { TrustChain } from '../trust/trust-chain.ts'
 import type { OwnCertificates } from './certificates-server.ts'
@@ -100,9 +101,11 @@ export class Withdrawals implements Service {
     const [chain, signer] = [own.chain('publisher'), own.publisher]
     const [leaf] = decodeChain(chain) as [Certificate<PublisherGrant>]
     const stored = await records.get('list')
+    const believed = trust.withdrawalsOf(leaf.publisher)
     const lists = [
       stored === undefined ? undefined : decodeRevocations(stored),
-      trust.withdrawalsOf(leaf.publisher),
+      // Another authority may have certified somebody for this publisher's id, and fewer names: his word is not taken over.
+      believed !== undefined && withdrawsFor(believed, leaf.names) ? believed : undefined,
     ]
     const known = lists.flatMap(list => list?.revoked ?? [])
     const before = [...new Map(known.map(one => [one.certificate, one])).values()]

@@ -12,6 +12,7 @@ import {
   signDocument,
 } from './document.ts'
 import { Fields } from './fields.ts'
+import { grantsPattern } from './name-pattern.ts'
 import type { SignatureCheck } from './signature-check.ts'
 
 export const revocationLimits = {
@@ -113,6 +114,15 @@ export const withdrawalLimits = { maxRevoked: 256, maxBytes: 64 * 1024 } as cons
 export function withdrawingPublisher(list: Pick<RevocationList, 'chain'>): string | undefined {
   const [leaf] = decodeChain(list.chain)
   return leaf?.type === 'publisher' ? leaf.publisher : undefined
+}
+
+/**
+ * Whether a publisher's list may take back certificates for these names: it was signed by a certificate that grants them.
+ * Any authority can certify any publisher id, but only for names that it has itself.
+ */
+export function withdrawsFor(list: Pick<RevocationList, 'chain'>, names: readonly string[]): boolean {
+  const [leaf] = decodeChain(list.chain)
+  return leaf?.type === 'publisher' && names.every(name => grantsPattern(leaf.names, name))
 }
 
 /**

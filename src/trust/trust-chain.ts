@@ -16,6 +16,7 @@ import {
   type RevocationList,
   revocationsCheck,
   withdrawingPublisher,
+  withdrawsFor,
 } from './revocation-list.ts'
 import { decodeRoot, firstRootChecks, type Root, successionChecks } from './root.ts'
 import type { SignatureCheck } from './signature-check.ts'
@@ -264,6 +265,13 @@ export class TrustChain {
     return this.#refusal(known.chain, { kind: 'any' }, known.issuedAt) === undefined ? known : undefined
   }
 
+  #withdrawal(publisher: string, certificate: Certificate): string | undefined {
+    const { list, reasons } = this.#withdrawn.get(publisher) ?? {}
+    const reason = reasons?.get(certificate.fingerprint)
+    if (list === undefined || reason === undefined || certificate.type !== 'publisher') return undefined
+    return withdrawsFor(list, certificate.names) ? reason : undefined
+  }
+
   async #withdraw(publisher: string, list: RevocationList): Promise<'added'> {
     if (this.#withdrawn.size >= maxWithdrawing && !this.#withdrawn.has(publisher))
       throw new CatalogError(
@@ -272,8 +280,10 @@ export class TrustChain {
       )
     await this.#deps.notices.putNotice(withdrawalNotice(publisher), cidOf(list.bytes), list.bytes)
     const reasons = new Map(list.revoked.map(({ certificate, reason }) => [certificate, reason]))
+    const before = this.#withdrawn.get(publisher)?.reasons
     this.#withdrawn.set(publisher, { list, reasons })
-    this.#tell('revoked')
+    const revokes = list.revoked.some(({ certificate }) => before?.has(certificate) !== true)
+    this.#tell(revokes ? 'revoked' : 'renewed')
     return 'added'
   }
 
@@ -371,11 +381,10 @@ export class TrustChain {
       revocation: (certificate, above) => {
         if (outlives && certificate.type === 'publisher') return undefined
         for (const issuer of above) {
-          const revoked =
+          const reason =
             issuer.type === 'publisher'
-              ? this.#withdrawn.get(issuer.publisher)?.reasons
-              : this.#revoked.get(issuer.fingerprint)
-          const reason = revoked?.get(certificate.fingerprint)
+              ? this.#withdrawal(issuer.publisher, certificate)
+              : this.#revoked.get(issuer.fingerprint)?.get(certificate.fingerprint)
           if (reason !== undefined) return reason
         }
         return undefined

@@ -74,10 +74,11 @@ describe('strangers', () => {
     await trust.prove(chain, { kind: 'any' })
     const before = checks
     const memory = await usedMemory()
+    // Without `expect`, which keeps what it was given.
+    const codes = new Set<string>()
     for (let serial = 0; serial < 2000; serial++)
-      await expect(trust.prove([unsigned(serial)], { kind: 'any' })).rejects.toMatchObject({
-        code: 'root-threshold',
-      })
+      await trust.prove([unsigned(serial)], { kind: 'any' }).catch(({ code }) => codes.add(code))
+    expect([...codes]).toEqual(['root-threshold'])
     // 40 MiB of certificates were sent.
     expect((await usedMemory()) - memory).toBeLessThan(20 * 1024 * 1024)
     await trust.prove(chain, { kind: 'any' })
