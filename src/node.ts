@@ -8,6 +8,7 @@ import { packTree } from './assets/pack.ts'
 import { scanFiles } from './assets/package-tree.ts'
 import { decodeEnvelope, type Statement } from './assets/release.ts'
 import { writeTree } from './assets/write-tree.ts'
+import { Coalesced } from './base/coalesced.ts'
 import { CatalogError } from './base/errors.ts'
 import { type CallOptions, inOrder, type Service } from './base/lifecycle.ts'
 import type { Log } from './base/log.ts'
@@ -590,22 +591,28 @@ export async function createNode(
     },
   }
   /** What was believed under the older news is looked at again: members, and the heads of publishers. */
-  const doubt = async (change: TrustChange) => {
-    // A list that was only made anew takes nothing back.
-    if (change === 'renewed') return
+  let newRoot = false
+  const doubt = async () => {
+    const isRoot = newRoot
+    newRoot = false
     try {
       const refused = await libp2p.recheck()
       const dropped = await catalogue.dropHeads(record => standing(record).state === 'refused')
       if (refused.length + dropped.length > 0)
-        log.warn({ change, peers: refused, heads: dropped.length }, 'what was revoked was let go')
+        log.warn({ peers: refused, heads: dropped.length }, 'what was revoked was let go')
       // A root brings authorities whose records were strangers' before; a dropped head makes place for an honest one.
-      if (change === 'root' || dropped.length > 0) sync.reconsider()
+      if (isRoot || dropped.length > 0) sync.reconsider()
     } catch (error) {
-      log.error(
-        { change, error: String(error) },
-        'not all could be checked against the news of what is revoked',
-      )
+      log.error({ error: String(error) }, 'not all could be checked against the news of what is revoked')
     }
+  }
+  // Whoever may revoke cannot keep every node busy with it.
+  const doubts = new Coalesced({ work: doubt }, { pauseMs: 1000 })
+  const takeChange = (change: TrustChange) => {
+    // A list that was only made anew takes nothing back.
+    if (change === 'renewed') return
+    newRoot ||= change === 'root'
+    doubts.ask()
   }
   const stopHealing = new AbortController()
   const healed = new Turns()
@@ -658,8 +665,11 @@ export async function createNode(
       host.onPeer((_peer, change) => {
         if (change === 'connected') announcer.wake()
       })
-      trust.chain.onChange(change => void doubt(change))
+      trust.chain.onChange(takeChange)
+      // What a crash kept from being let go, and what came with new certificates.
+      doubts.ask()
     },
+    stop: () => doubts.stop(),
   }
 
   const services: readonly Service[] = [

@@ -1,4 +1,5 @@
-// What `catalog trust rotate root` does with files: keys of the root, proposals, and the signatures that they gather.
+// What `catalog trust rotate root` does with files: keys of the root, proposals, the signatures that they gather, and the
+// membership files of authorities that a new root makes.
 // It needs neither a daemon nor a home: the keys of a root lie on machines without a network. A part of the
 // composition root; the formats are trust/root-rotation.ts.
 import { readFile, writeFile } from 'node:fs/promises'
@@ -9,6 +10,8 @@ import { findPassphrase } from './config/passphrase.ts'
 import { openRootKeys } from './home-keys.ts'
 import { KeyFile } from './trust/key-file.ts'
 import { generatePublisherKeys, savePublisherKeys } from './trust/keys.ts'
+import { authorityForRequest } from './trust/new-authority.ts'
+import { decodeRequest, encodeMembershipFile } from './trust/request.ts'
 import { decodeRoot } from './trust/root.ts'
 import {
   completeProposal,
@@ -23,6 +26,7 @@ import {
   proposeRoot,
   signProposal,
 } from './trust/root-rotation.ts'
+import { faultySignature, type SignatureCheck } from './trust/signature-check.ts'
 import { Signer } from './trust/signer.ts'
 
 export interface ProposeOptions {
@@ -30,6 +34,10 @@ export interface ProposeOptions {
   /** The root that it is to follow, in base64, and what it carries on (fingerprints). */
   readonly current: string
   readonly authorities: readonly string[]
+  /** Fingerprint of the network's first root. */
+  readonly network: string
+  /** Files of requests, of nodes that it is to make authorities. */
+  readonly addAuthorities: readonly string[]
   /** Files of public keys. */
   readonly addKeys: readonly string[]
   readonly remove: readonly string[]
@@ -60,13 +68,20 @@ export const rootFiles = {
   async propose(options: ProposeOptions): Promise<ProposalState> {
     const { file, current, authorities, addKeys, remove, revoke, threshold, lifetimeMs } = options
     const add = await Promise.all(addKeys.map(async path => decodePublicKeys(await read(path))))
+    const now = Date.now()
+    const check = { check: async (one: SignatureCheck) => faultySignature(one) }
+    const made = await Promise.all(
+      options.addAuthorities.map(async path =>
+        authorityForRequest(await decodeRequest(await read(path), check), options.network, now),
+      ),
+    )
     const changes = {
-      ...{ add, remove, revoke },
+      ...{ add, remove, revoke, authorities: made },
       ...(threshold === undefined ? {} : { threshold }),
       ...(lifetimeMs === undefined ? {} : { lifetimeMs }),
     }
     const before = decodeRoot(new Uint8Array(Buffer.from(current, 'base64')))
-    const proposal = proposeRoot(before, changes, authorities, Date.now())
+    const proposal = proposeRoot(before, changes, authorities, now)
     await write(file, encodeProposal(proposal), 'wx')
     return describeProposal(proposal)
   },
@@ -98,6 +113,23 @@ export const rootFiles = {
     const proposal = decodeProposal(await read(file))
     const { bytes } = completeProposal(proposal)
     return { document: Buffer.from(bytes).toString('base64'), state: describeProposal(proposal) }
+  },
+
+  /**
+   * For each authority that a published root makes, the file that completes its home; gives their paths. `roots`: all of
+   * the network's from the first on, in base64. Nothing in a file is secret, and written again it is the same.
+   */
+  async memberships({ file, roots }: { file: string; roots: readonly string[] }): Promise<string[]> {
+    const { authorities = [] } = decodeProposal(await read(file))
+    const bytes = roots.map(root => new Uint8Array(Buffer.from(root, 'base64')))
+    const paths: string[] = []
+    for (const [at, authority] of authorities.entries()) {
+      const path = `${file}${authorities.length === 1 ? '' : `.${at + 1}`}.membership`
+      const joined = { roots: bytes, node: [], publisher: [], authority: [authority.bytes], revocations: [] }
+      await write(path, encodeMembershipFile(joined), 'w')
+      paths.push(path)
+    }
+    return paths
   },
 }
 

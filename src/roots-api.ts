@@ -5,7 +5,7 @@ import { decodeChain } from './trust/certificate.ts'
 import type { TrustChain } from './trust/trust-chain.ts'
 
 export function createRootsApi(
-  trust: Pick<TrustChain, 'root' | 'network' | 'revocationLists' | 'accept'>,
+  trust: Pick<TrustChain, 'root' | 'roots' | 'network' | 'revocationLists' | 'accept'>,
 ): RootsApi {
   return {
     async current() {
@@ -17,8 +17,10 @@ export function createRootsApi(
       return {
         version,
         fingerprint,
+        network: trust.network,
         document: Buffer.from(bytes).toString('base64'),
         authorities: [...new Set(authorities)].sort(),
+        roots: (await trust.roots()).map(root => Buffer.from(root).toString('base64')),
       }
     },
     accept: async ({ document }) => ({

@@ -57,6 +57,15 @@ export interface RootProposal {
   readonly notAfter: number
   readonly carried: readonly string[]
   readonly revoked: readonly string[]
+  /** Authorities that it makes. */
+  readonly authorities: readonly {
+    readonly certificate: string
+    readonly keys: string
+    readonly label?: string
+    readonly names: readonly string[]
+    readonly maxPathLength: number
+    readonly notAfter: number
+  }[]
   readonly signed: readonly string[]
   readonly missing: { readonly old: number; readonly new: number }
 }
@@ -74,6 +83,8 @@ export interface MadeHome {
   readonly root: string
   readonly peerId: string
   readonly publisher: string
+  /** Fingerprint of its authority certificate, where it certifies others. */
+  readonly authority?: string
   readonly unlockKey?: string
   readonly rootKeys?: string
 }
@@ -88,7 +99,7 @@ export interface Carriers {
   /** Writes the file that an authority answers. */
   request(
     options: HomeChoices & { request: string; label?: string; authority?: boolean },
-  ): Promise<{ home: string; peerId: string; publisher: string; request: string }>
+  ): Promise<{ home: string; peerId: string; publisher: string; authority?: string; request: string }>
   /** Takes that answer. */
   complete(options: HomeChoices & { membership: string; root?: string }): Promise<MadeHome>
   /** Runs until a signal ends it; resolves with the exit code. */
@@ -112,6 +123,9 @@ export interface Carriers {
       file: string
       current: string
       authorities: readonly string[]
+      network: string
+      /** Files of requests. */
+      addAuthorities: readonly string[]
       addKeys: readonly string[]
       remove: readonly string[]
       threshold?: number
@@ -125,6 +139,8 @@ export interface Carriers {
       passphraseFile?: string
     }): Promise<RootProposal>
     complete(options: { file: string }): Promise<{ document: string; state: RootProposal }>
+    /** Files for the authorities that a published root makes. */
+    memberships(options: { file: string; roots: readonly string[] }): Promise<string[]>
   }
   demo(options: { json: boolean; keep: boolean }): Promise<number>
 }

@@ -20,6 +20,7 @@ await runCommandLine(process.argv.slice(2), {
     propose: async options => (await rootFiles()).propose(options),
     sign: async options => (await rootFiles()).sign(options),
     complete: async options => (await rootFiles()).complete(options),
+    memberships: async options => (await rootFiles()).memberships(options),
   },
   demo: async options => (await import('./demo.ts')).runDemo(options),
 })

@@ -19,8 +19,10 @@ const request = z.strictObject({
 const rootState = z.object({
   version: z.number(),
   fingerprint: z.string(),
+  network: z.string().describe('Fingerprint of the first root'),
   document: z.string().describe('Canonical CBOR, in base64'),
   authorities: z.array(z.string()).describe('Certificates that a root issued'),
+  roots: z.array(z.string()).describe('Every root from the first on, in base64'),
 }) satisfies SchemaOf<RootState>
 
 const outcome = z.object({ outcome: z.enum(['added', 'known', 'waiting']) }) satisfies SchemaOf<NoticeResult>

@@ -6,10 +6,14 @@
 export interface RootState {
   readonly version: number
   readonly fingerprint: string
+  /** Fingerprint of the first root: what names the network. */
+  readonly network: string
   /** The document, in base64. */
   readonly document: string
   /** Authorities that a root has issued and that are known here, by the fingerprints of their certificates. */
   readonly authorities: readonly string[]
+  /** All root documents from the first on, in base64: what a new member needs. */
+  readonly roots: readonly string[]
 }
 
 export interface NoticeRequest {

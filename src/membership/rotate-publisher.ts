@@ -14,6 +14,7 @@ import { OneAtATime } from '../base/one-at-a-time.ts'
 import type { Host, PeerText } from '../network/host.ts'
 import { type Certificate, decodeChain, type PublisherGrant } from '../trust/certificate.ts'
 import type { DocumentSigner } from '../trust/document.ts'
+import { grantsPattern } from '../trust/name-pattern.ts'
 import { provePossession } from '../trust/possession.ts'
 import type { TrustChain } from '../trust/trust-chain.ts'
 import {
@@ -267,6 +268,15 @@ export class RotatePublisher implements Service {
       throw new CatalogError(
         'certificate-wrong-usage',
         'The keys were not rotated: the authority gave a certificate for other keys, or another publisher.',
+      )
+    const lost = [
+      ...before.names.filter(name => !grantsPattern(leaf.names, name)),
+      ...before.rights.filter(right => !leaf.rights.includes(right)),
+    ]
+    if (lost.length > 0)
+      throw new CatalogError(
+        'certificate-name-not-granted',
+        `The keys were not rotated: the authority's certificate for the new ones lacks ${lost.join(', ')}, which the present one has.`,
       )
   }
 

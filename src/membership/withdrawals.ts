@@ -20,7 +20,6 @@ import {
   revocationLifetimeMs,
   signRevocations,
   withdrawalLimits,
-  withdrawsFor,
 } from '../trust/revocation-list.ts'
 import type { TrustChain } from '../trust/trust-chain.ts'
 import type { OwnCertificates } from './certificates-server.ts'
@@ -64,7 +63,7 @@ export class Withdrawals implements Service {
       if (stored === undefined) return
       const [leaf] = decodeChain(own.chain('publisher')) as [Certificate<PublisherGrant>]
       const { fingerprint } = decodeRevocations(stored)
-      if (trust.withdrawalsOf(leaf.publisher)?.fingerprint !== fingerprint) await this.renew()
+      if (trust.withdrawalsOf(leaf)?.fingerprint !== fingerprint) await this.renew()
     } catch (error) {
       log.warn(
         { error: String(error) },
@@ -101,12 +100,8 @@ export class Withdrawals implements Service {
     const [chain, signer] = [own.chain('publisher'), own.publisher]
     const [leaf] = decodeChain(chain) as [Certificate<PublisherGrant>]
     const stored = await records.get('list')
-    const believed = trust.withdrawalsOf(leaf.publisher)
-    const lists = [
-      stored === undefined ? undefined : decodeRevocations(stored),
-      // Another authority may have certified somebody for this publisher's id, and fewer names: his word is not taken over.
-      believed !== undefined && withdrawsFor(believed, leaf.names) ? believed : undefined,
-    ]
+    const believed = trust.withdrawalsOf(leaf)
+    const lists = [stored === undefined ? undefined : decodeRevocations(stored), believed]
     const known = lists.flatMap(list => list?.revoked ?? [])
     const before = [...new Map(known.map(one => [one.certificate, one])).values()]
     const held = new Set(before.map(({ certificate }) => certificate))

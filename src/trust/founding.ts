@@ -2,8 +2,10 @@
 // are away, and the certificates of the node and the publisher that it is made on.
 import { randomBytes } from 'node:crypto'
 import {
+  type AuthorityGrant,
   type Certificate,
   type CertificateGrant,
+  decodeChain,
   issueCertificate,
   nodeCapabilities,
   nodeRoles,
@@ -30,19 +32,35 @@ export const lifetimes = {
 /** Clocks differ: what was just issued already holds on a node that is a little behind. */
 export const issuedBeforeMs = 5 * 60 * 1000
 
-export interface FoundingKeys {
-  readonly roots: readonly DocumentSigner[]
-  readonly authority: DocumentSigner
+/** What an authority directly below the root may do: everything, and make authorities that make none. */
+export const rootGrant: AuthorityGrant = {
+  type: 'authority',
+  maxPathLength: 1,
+  issues: ['authority', 'node', 'publisher'],
+  names: ['*'],
+}
+
+/** Of the node that an authority runs on. */
+export interface OwnKeys {
   readonly node: PublicKeys
   readonly publisher: { readonly keys: PublicKeys; readonly fingerprint: string }
 }
 
-export interface Founded {
-  readonly root: Root
-  readonly authority: Chain
+export interface FoundingKeys extends OwnKeys {
+  readonly roots: readonly DocumentSigner[]
+  readonly authority: DocumentSigner
+}
+
+/** What an authority signs before its daemon runs: its own node's certificates, and its first revocation list. */
+export interface OwnCertified {
   readonly node: Chain
   readonly publisher: Chain
   readonly revocations: RevocationList
+}
+
+export interface Founded extends OwnCertified {
+  readonly root: Root
+  readonly authority: Chain
 }
 
 /** `threshold` of the root's keys are needed for its next version. The publisher holds every name. */
@@ -65,60 +83,60 @@ export async function foundNetwork(
     },
     keys.roots,
   )
-  const issue = (
-    subject: PublicKeys,
-    issuer: { readonly fingerprint: string; readonly signers: readonly DocumentSigner[] },
-    notAfter: number,
-    grant: CertificateGrant,
-  ): Promise<Certificate> => {
-    const common = {
-      network: root.fingerprint,
-      serial: new Uint8Array(randomBytes(16)),
-      critical: {},
-      extensions: {},
-    }
-    const body = { ...common, subject, issuer: issuer.fingerprint, notBefore, notAfter, ...grant }
-    return issueCertificate(body, issuer.signers)
-  }
-  const byRoot = { fingerprint: root.fingerprint, signers: keys.roots.slice(0, threshold) }
-  const authority = await issue(keys.authority.publicKeys, byRoot, now + lifetimes.authority, {
-    type: 'authority',
-    maxPathLength: 1,
-    issues: ['authority', 'node', 'publisher'],
-    names: ['*'],
-  })
-  const byAuthority = { fingerprint: authority.fingerprint, signers: [keys.authority] }
-  const [node, publisher] = await Promise.all([
-    issue(keys.node, byAuthority, now + lifetimes.node, {
-      type: 'node',
-      roles: nodeRoles,
-      capabilities: nodeCapabilities,
+  const authority = await issueCertificate(
+    bodyOf(root.fingerprint, root.fingerprint, keys.authority.publicKeys, rootGrant, {
+      notBefore,
+      notAfter: now + lifetimes.authority,
     }),
-    issue(keys.publisher.keys, byAuthority, now + lifetimes.publisher, {
-      type: 'publisher',
-      publisher: keys.publisher.fingerprint,
-      names: ['*'],
-      rights: publisherRights,
-    }),
-  ])
-  const revocations = await signRevocations(
-    {
-      type: 'revocations',
-      network: root.fingerprint,
-      issuer: authority.fingerprint,
-      sequence: 1,
-      issuedAt: now,
-      expiresAt: now + revocationLifetimeMs,
-      revoked: [],
-      chain: [authority.bytes],
-    },
-    keys.authority,
+    keys.roots.slice(0, threshold),
   )
-  return {
-    root,
-    authority: [authority.bytes],
-    node: [node.bytes, authority.bytes],
-    publisher: [publisher.bytes, authority.bytes],
-    revocations,
-  }
+  const chain = [authority.bytes]
+  const own = await certifyOwn({ chain, signer: keys.authority }, keys, { names: ['*'], now })
+  return { root, authority: chain, ...own }
 }
+
+/** What an authority gives its own node, as long as it gives anybody. `chain`: the authority's, leaf first. */
+export async function certifyOwn(
+  { chain, signer }: { readonly chain: Chain; readonly signer: DocumentSigner },
+  { node, publisher }: OwnKeys,
+  { names, now }: { readonly names: readonly string[]; readonly now: number },
+): Promise<OwnCertified> {
+  const [authority] = decodeChain(chain) as [Certificate]
+  const { network, fingerprint: issuer, notAfter: end } = authority
+  const issue = async (subject: PublicKeys, grant: CertificateGrant): Promise<Chain> => {
+    const validity = {
+      notBefore: now - issuedBeforeMs,
+      notAfter: Math.min(now + lifetimes[grant.type], end),
+    }
+    const body = bodyOf(network, issuer, subject, grant, validity)
+    return [(await issueCertificate(body, [signer])).bytes, ...chain]
+  }
+  const [nodeChain, publisherChain, revocations] = await Promise.all([
+    issue(node, { type: 'node', roles: nodeRoles, capabilities: nodeCapabilities }),
+    issue(publisher.keys, {
+      ...{ type: 'publisher', publisher: publisher.fingerprint },
+      ...{ names, rights: publisherRights },
+    }),
+    signRevocations(
+      {
+        ...{ type: 'revocations', network, issuer, sequence: 1 },
+        ...{ issuedAt: now, expiresAt: now + revocationLifetimeMs, revoked: [], chain },
+      },
+      signer,
+    ),
+  ])
+  return { node: nodeChain, publisher: publisherChain, revocations }
+}
+
+const bodyOf = (
+  network: string,
+  issuer: string,
+  subject: PublicKeys,
+  grant: CertificateGrant,
+  validity: { readonly notBefore: number; readonly notAfter: number },
+) => ({
+  ...{ network, issuer, subject, serial: new Uint8Array(randomBytes(16)) },
+  ...{ critical: {}, extensions: {} },
+  ...validity,
+  ...grant,
+})

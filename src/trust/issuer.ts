@@ -99,7 +99,7 @@ export class Issuer {
     const above = new Set([issuer, ...chain.map(one => one.fingerprint)])
     const lists = trust.revocationLists().filter(list => above.has(list.issuer))
     const [self] = chain
-    const own = self?.type === 'publisher' ? trust.withdrawalsOf(self.publisher) : undefined
+    const own = self?.type === 'publisher' ? trust.withdrawalsOf(self) : undefined
     return [...lists, ...(own === undefined ? [] : [own])].some(list =>
       list.revoked.some(({ certificate }) => certificate === fingerprint),
     )

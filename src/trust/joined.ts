@@ -3,6 +3,9 @@
 //
 //   joined = canonical CBOR { v: 1, roots [from version 1 on], node [chain], publisher [chain], authority? [chain],
 //            revocations [lists] }
+//
+// For an authority that the root made (new-authority.ts), node, publisher and revocations are empty: it certifies its
+// own node, and nobody else need be there.
 import { encodeCbor, equalBytes } from '../base/cbor.ts'
 import { CatalogError } from '../base/errors.ts'
 import { silentLog } from '../base/log.ts'
@@ -69,18 +72,46 @@ export async function proveJoined(
   joined: Joined,
   root: string,
   keys: JoiningKeys,
-  { check, now }: Pick<TrustChainDeps, 'check' | 'now'>,
+  deps: Pick<TrustChainDeps, 'check' | 'now'>,
 ): Promise<void> {
+  const trust = await trustOf(joined, root, deps)
+  await proveOwn(trust, joined.node, 'node', keys.node)
+  await proveOwn(trust, joined.publisher, 'publisher', keys.publisher)
+  if (joined.authority !== undefined && keys.authority !== undefined)
+    await proveOwn(trust, joined.authority, 'authority', keys.authority)
+}
+
+/** What its roots and lists make believed. */
+async function trustOf(
+  joined: Joined,
+  root: string,
+  { check, now }: Pick<TrustChainDeps, 'check' | 'now'>,
+): Promise<TrustChain> {
   const [firstRoot, ...later] = joined.roots
   if (firstRoot === undefined)
     throw new CatalogError('root-not-trusted', "The network's root document is missing from the answer.")
   const trust = new TrustChain({ notices: nowhere, check, now, log: silentLog }, { firstRoot, network: root })
   await trust.start()
   for (const bytes of [...later, ...joined.revocations]) await trust.accept(bytes)
-  await proveOwn(trust, joined.node, 'node', keys.node)
-  await proveOwn(trust, joined.publisher, 'publisher', keys.publisher)
-  if (joined.authority !== undefined && keys.authority !== undefined)
-    await proveOwn(trust, joined.authority, 'authority', keys.authority)
+  return trust
+}
+
+/** Whether it makes an authority that certifies its own node. */
+export const isNewAuthority = ({ node, publisher, authority }: Joined): boolean =>
+  node.length === 0 && publisher.length === 0 && authority !== undefined
+
+/**
+ * The same for an authority that certifies its own node: its chain holds under the root, now.
+ * @throws as `proveJoined`
+ */
+export async function proveNewAuthority(
+  joined: Joined,
+  root: string,
+  authority: PublicKeys,
+  deps: Pick<TrustChainDeps, 'check' | 'now'>,
+): Promise<void> {
+  const trust = await trustOf(joined, root, deps)
+  await proveOwn(trust, joined.authority ?? [], 'authority', authority)
 }
 
 /** A chain for one's own keys. @throws CatalogError `certificate-wrong-usage`, and as `TrustChain.prove` */

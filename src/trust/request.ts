@@ -125,26 +125,18 @@ export async function issueForRequest(
     readonly trust: Pick<TrustChain, 'network' | 'roots' | 'revocationLists'>
   },
 ): Promise<Joined> {
-  if (request.root !== undefined && request.root !== trust.network)
-    throw new CatalogError(
-      'certificate-wrong-network',
-      `The request is meant for the network ${request.root}, this one is ${trust.network}.`,
-    )
-  if (roles.includes('authority') && request.authority === undefined)
-    throw new CatalogError(
-      'invalid-request',
-      'The request is not of a node that is to be an authority: it has no keys of one. Make it with `catalog init --request FILE --authority`.',
-    )
+  refuseOtherNetwork(request, trust.network)
+  const authorityKeys = roles.includes('authority') ? authorityKeysOf(request) : undefined
   const holder = request.node.ed25519
   const node = await authority.issueNode({ subject: request.node, roles, capabilities, label })
   const publisher = await authority.issuePublisher({ ...newPublisher(request.publisher), holder, label })
   const wanted =
-    request.authority === undefined || !roles.includes('authority')
+    authorityKeys === undefined
       ? {}
       : {
           authority: await authority.issueAuthority({
             ...{
-              subject: request.authority,
+              subject: authorityKeys,
               label,
               maxPathLength: 0,
               names: ['*'],
@@ -153,6 +145,24 @@ export async function issueForRequest(
           }),
         }
   return { roots: await trust.roots(), node, publisher, ...wanted, revocations: listsFor(trust, authority) }
+}
+
+/** @throws CatalogError `certificate-wrong-network` */
+export function refuseOtherNetwork({ root }: Pick<MembershipRequest, 'root'>, network: string): void {
+  if (root !== undefined && root !== network)
+    throw new CatalogError(
+      'certificate-wrong-network',
+      `The request is meant for the network ${root}, this one is ${network}.`,
+    )
+}
+
+/** @throws CatalogError `invalid-request` */
+export function authorityKeysOf({ authority }: Pick<MembershipRequest, 'authority'>): PublicKeys {
+  if (authority !== undefined) return authority
+  throw new CatalogError(
+    'invalid-request',
+    'The request is not of a node that is to be an authority: it has no keys of one. Make it with `catalog init --request FILE --authority`.',
+  )
 }
 
 /** A publisher that is new has no names: those are granted. */

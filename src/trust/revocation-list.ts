@@ -110,10 +110,17 @@ function decodeRevocation(raw: unknown): Revocation {
 /** Of a publisher that takes back what it has delegated; its chain comes with every record that it signs. */
 export const withdrawalLimits = { maxRevoked: 256, maxBytes: 64 * 1024 } as const
 
-/** The publisher whose delegations a list takes back; undefined for an authority's. @throws CatalogError `certificate-malformed` */
-export function withdrawingPublisher(list: Pick<RevocationList, 'chain'>): string | undefined {
+/** A publisher as one authority has certified it: another may certify the same id for somebody else. */
+export interface Withdrawing {
+  readonly publisher: string
+  /** Fingerprint of the authority's certificate, or of the first root. */
+  readonly issuer: string
+}
+
+/** Whose delegations a list takes back; undefined for an authority's. @throws CatalogError `certificate-malformed` */
+export function withdrawing(list: Pick<RevocationList, 'chain'>): Withdrawing | undefined {
   const [leaf] = decodeChain(list.chain)
-  return leaf?.type === 'publisher' ? leaf.publisher : undefined
+  return leaf?.type === 'publisher' ? leaf : undefined
 }
 
 /**

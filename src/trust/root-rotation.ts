@@ -3,7 +3,8 @@
 // signatures of both thresholds are there. Who may decide is root.ts's affair, who believes it trust-chain.ts's.
 //
 //   proposal file = "catalog root proposal v1", a line break, and in base64 in lines of 76 characters
-//                   canonical CBOR { v: 1, current: bytes (the root before), next: bytes (the document so far) }
+//                   canonical CBOR { v: 1, current: bytes (the root before), next: bytes (the document so far),
+//                   authorities? [certificates that `next` carries and that bear no signature: at most 4] }
 //   key file      = "catalog public keys v1", a line break, and so of { v: 1, ed25519, falcon }
 //
 // A proposal proves nothing. Who signs sees by `describeProposal` what would change; the root before it is believed no
@@ -13,6 +14,13 @@ import { CatalogError, isCatalogError } from '../base/errors.ts'
 import { checkOf, type DocumentSigner, encodeDocument, signBody } from './document.ts'
 import { Fields, type PublicKeys, readKeys } from './fields.ts'
 import { publisherFingerprint } from './keys.ts'
+import {
+  type AuthorityCertificate,
+  describeNewAuthority,
+  type NewAuthority,
+  newAuthorityLimits,
+  readNewAuthority,
+} from './new-authority.ts'
 import { decodeRoot, encodeRootBody, type Root, type RootBody, rootLimits, successionChecks } from './root.ts'
 import { faultySignature } from './signature-check.ts'
 
@@ -23,6 +31,8 @@ export interface RootChanges {
   readonly threshold?: number
   /** Fingerprints of certificates that hold no more. */
   readonly revoke?: readonly string[]
+  /** Authorities that it makes by carrying them. */
+  readonly authorities?: readonly AuthorityCertificate[]
   /** Milliseconds from now on; absent: as long as the root before it was made for. */
   readonly lifetimeMs?: number
 }
@@ -31,6 +41,8 @@ export interface Proposal {
   readonly current: Root
   /** With the signatures that there are. */
   readonly next: Root
+  /** Authorities that `next` makes: who signs it sees what they may do. */
+  readonly authorities?: readonly AuthorityCertificate[]
 }
 
 /** How far a proposal is. Keys are fingerprints. */
@@ -43,6 +55,8 @@ export interface ProposalState {
   readonly notAfter: number
   readonly carried: readonly string[]
   readonly revoked: readonly string[]
+  /** Of those carried, the ones that this root makes. */
+  readonly authorities: readonly NewAuthority[]
   readonly signed: readonly string[]
   /** Signatures that are still needed: of the root before it, and of its own keys. One may count for both. */
   readonly missing: { readonly old: number; readonly new: number }
@@ -51,8 +65,11 @@ export interface ProposalState {
 const domain = 'catalog/root/v1'
 const proposalHeader = 'catalog root proposal v1'
 const keysHeader = 'catalog public keys v1'
-/** Two roots, in base64 with line breaks. */
-export const maxProposalCharacters = Math.ceil(((2 * rootLimits.maxBytes + 1024) * 4 * 77) / (3 * 76)) + 100
+/** Two roots, and new authorities. */
+const maxProposalBytes =
+  2 * rootLimits.maxBytes + newAuthorityLimits.maxCertificates * newAuthorityLimits.maxBytes + 1024
+/** In base64 with line breaks. */
+export const maxProposalCharacters = Math.ceil((maxProposalBytes * 4 * 77) / (3 * 76)) + 100
 
 /**
  * The next root, unsigned. `carried`: certificates issued by earlier versions that are to hold on, by fingerprint; what
@@ -65,7 +82,7 @@ export function proposeRoot(
   carried: readonly string[],
   now: number,
 ): Proposal {
-  const { add = [], remove = [], revoke = [] } = changes
+  const { add = [], remove = [], revoke = [], authorities = [] } = changes
   const names = current.keys.map(nameOf)
   const stranger = remove.find(name => !names.includes(name))
   if (stranger !== undefined)
@@ -79,7 +96,12 @@ export function proposeRoot(
     throw impossible(
       `${threshold} of ${keys.length} keys is no threshold: there are 1 to ${rootLimits.maxKeys} keys, and it is 1 to ${most}`,
     )
+  if (authorities.length > newAuthorityLimits.maxCertificates)
+    throw impossible(
+      `it would make ${authorities.length} authorities, and ${newAuthorityLimits.maxCertificates} at a time are allowed`,
+    )
   const revoked = [...new Set([...current.revoked, ...revoke])]
+  const made = authorities.map(({ fingerprint }) => fingerprint)
   const body: RootBody = {
     type: 'root',
     network: current.network,
@@ -89,11 +111,12 @@ export function proposeRoot(
     threshold,
     notBefore: now,
     notAfter: now + (changes.lifetimeMs ?? current.notAfter - current.notBefore),
-    carried: [...new Set([...current.carried, ...carried])].filter(name => !revoked.includes(name)),
+    carried: [...new Set([...current.carried, ...carried, ...made])].filter(name => !revoked.includes(name)),
     revoked,
   }
   try {
-    return { current, next: decodeRoot(encodeDocument(encodeRootBody(body), []).bytes) }
+    const next = decodeRoot(encodeDocument(encodeRootBody(body), []).bytes)
+    return { current, next, ...(authorities.length === 0 ? {} : { authorities }) }
   } catch (error) {
     if (isCatalogError(error, 'certificate-malformed'))
       throw impossible(error.message.replace(/\.$/, ''), error)
@@ -118,7 +141,8 @@ export async function signProposal(
     )
   const due = able.filter(({ fingerprint }) => !next.signatures.some(({ key }) => key === fingerprint))
   const made = await Promise.all(due.map(signer => signBody(domain, next.body, signer)))
-  return { current, next: decodeRoot(encodeDocument(next.body, [...next.signatures, ...made]).bytes) }
+  const signed = decodeRoot(encodeDocument(next.body, [...next.signatures, ...made]).bytes)
+  return { ...proposal, next: signed }
 }
 
 /**
@@ -131,7 +155,7 @@ export function completeProposal(proposal: Proposal): Root {
   return next
 }
 
-export function describeProposal({ current, next }: Proposal): ProposalState {
+export function describeProposal({ current, next, authorities = [] }: Proposal): ProposalState {
   const [before, after] = [current.keys.map(nameOf), next.keys.map(nameOf)]
   const signed = next.signatures.map(({ key }) => key)
   const count = (names: readonly string[]) => names.filter(name => signed.includes(name)).length
@@ -144,6 +168,7 @@ export function describeProposal({ current, next }: Proposal): ProposalState {
     notAfter: next.notAfter,
     carried: next.carried,
     revoked: next.revoked,
+    authorities: authorities.map(describeNewAuthority),
     signed,
     missing: {
       old: Math.max(0, current.threshold - count(before)),
@@ -152,8 +177,14 @@ export function describeProposal({ current, next }: Proposal): ProposalState {
   }
 }
 
-export const encodeProposal = ({ current, next }: Proposal): string =>
-  armour(proposalHeader, encodeCbor({ v: 1, current: current.bytes, next: next.bytes }))
+export const encodeProposal = ({ current, next, authorities = [] }: Proposal): string =>
+  armour(
+    proposalHeader,
+    encodeCbor({
+      ...{ v: 1, current: current.bytes, next: next.bytes },
+      ...(authorities.length === 0 ? {} : { authorities: authorities.map(({ bytes }) => bytes) }),
+    }),
+  )
 
 /**
  * Every signature in it holds and is by a key that decides; the succession is looked at when it is complete.
@@ -161,10 +192,14 @@ export const encodeProposal = ({ current, next }: Proposal): string =>
  */
 export function decodeProposal(text: string): Proposal {
   const what = 'The root proposal'
-  const fields = new Fields(unarmour(text, proposalHeader, what), ['v', 'current', 'next'], what)
+  const known = ['v', 'current', 'next', 'authorities']
+  const fields = new Fields(unarmour(text, proposalHeader, what), known, what)
   fields.version(1)
-  const proposal = { current: decodeRoot(fields.bytes('current')), next: decodeRoot(fields.bytes('next')) }
-  const { current, next } = proposal
+  const [current, next] = [decodeRoot(fields.bytes('current')), decodeRoot(fields.bytes('next'))]
+  const made = fields.has('authorities')
+    ? fields.list('authorities', newAuthorityLimits.maxCertificates)
+    : undefined
+  const authorities = made?.map(bytes => readNewAuthority(bytes, next.carried))
   if (
     next.previous !== current.fingerprint ||
     next.version !== current.version + 1 ||
@@ -182,7 +217,7 @@ export function decodeProposal(text: string): Proposal {
       )
     refuseFaulty(check)
   }
-  return proposal
+  return { current, next, ...(authorities === undefined ? {} : { authorities }) }
 }
 
 /** What the holder of a new key hands to whoever proposes. */
@@ -227,7 +262,7 @@ function unarmour(text: string, header: string, what: string): unknown {
   const bytes = Buffer.from(base64, 'base64')
   if (bytes.toString('base64') !== base64) throw malformed('it is not base64')
   try {
-    return decodeCbor(new Uint8Array(bytes), 2 * rootLimits.maxBytes + 1024, what)
+    return decodeCbor(new Uint8Array(bytes), maxProposalBytes, what)
   } catch (error) {
     throw isCatalogError(error, 'bad-record') ? malformed(error.message.replace(/\.$/, '')) : error
   }

@@ -15,7 +15,8 @@ import {
   decodeRevocations,
   type RevocationList,
   revocationsCheck,
-  withdrawingPublisher,
+  type Withdrawing,
+  withdrawing,
   withdrawsFor,
 } from './revocation-list.ts'
 import { decodeRoot, firstRootChecks, type Root, successionChecks } from './root.ts'
@@ -51,6 +52,11 @@ export type Standing =
   | { readonly state: 'stale'; readonly why: string; readonly since: number; readonly expired?: true }
   | { readonly state: 'refused'; readonly code: ErrorCode; readonly why: string }
 
+interface Withdrawn {
+  readonly list: RevocationList
+  readonly reasons: ReadonlyMap<string, string>
+}
+
 /** What changed, for those who must look again at what they believed; `renewed`: a list that takes nothing more back. */
 export type TrustChange = 'root' | 'revoked' | 'renewed'
 
@@ -67,7 +73,7 @@ const maxDecodedBytes = 8 * 1024 * 1024
 export const rootNotice = (version: number): string => `root/${String(version).padStart(6, '0')}`
 export const revocationNotice = (issuer: string): string => `revocations/${issuer}`
 /** A kind of its own: publishers cannot crowd out what authorities revoke. */
-const withdrawalNotice = (publisher: string): string => `withdrawn/${publisher}`
+const withdrawalNotice = ({ publisher, issuer }: Withdrawing): string => `withdrawn/${publisher}/${issuer}`
 
 /** Under which key a notice lies, and how it ranks there. @throws CatalogError `certificate-malformed` */
 export function noticeOf(bytes: Uint8Array): { readonly key: string; readonly sequence: number } {
@@ -76,8 +82,8 @@ export function noticeOf(bytes: Uint8Array): { readonly key: string; readonly se
     return { key: rootNotice(version), sequence: version }
   }
   const list = decodeRevocations(bytes)
-  const publisher = withdrawingPublisher(list)
-  const key = publisher === undefined ? revocationNotice(list.issuer) : withdrawalNotice(publisher)
+  const by = withdrawing(list)
+  const key = by === undefined ? revocationNotice(list.issuer) : withdrawalNotice(by)
   return { key, sequence: list.sequence }
 }
 
@@ -96,11 +102,9 @@ export class TrustChain {
   readonly #options: TrustChainOptions
   readonly #lists = new Map<string, RevocationList>()
   readonly #revoked = new Map<string, Map<string, string>>()
-  /** What publishers have taken back of what they delegated: by publisher, each with reasons by certificate. */
-  readonly #withdrawn = new Map<
-    string,
-    { readonly list: RevocationList; readonly reasons: Map<string, string> }
-  >()
+  /** What publishers have taken back of what they delegated: by publisher and by who certified it, with reasons by certificate. */
+  readonly #withdrawn = new Map<string, Map<string, Withdrawn>>()
+  #withdrawals = 0
   /**
    * Decoded certificates by the CID of their bytes, and whole chains by the digest of theirs: proved ones alone, so that
    * strangers can neither fill these nor crowd anything out.
@@ -172,8 +176,8 @@ export class TrustChain {
   }
 
   /** What a publisher has taken back of what it delegated. */
-  withdrawalsOf(publisher: string): RevocationList | undefined {
-    return this.#knownWithdrawals(publisher)
+  withdrawalsOf(by: Withdrawing): RevocationList | undefined {
+    return this.#knownWithdrawals(by)
   }
 
   /** Of authorities. */
@@ -224,8 +228,8 @@ export class TrustChain {
 
   async #acceptRevocations(bytes: Uint8Array): Promise<'added' | 'known'> {
     const list = decodeRevocations(bytes)
-    const publisher = withdrawingPublisher(list)
-    const known = publisher === undefined ? this.#lists.get(list.issuer) : this.#knownWithdrawals(publisher)
+    const by = withdrawing(list)
+    const known = by === undefined ? this.#lists.get(list.issuer) : this.#knownWithdrawals(by)
     if (known?.fingerprint === list.fingerprint) return 'known'
     if (known !== undefined && known.sequence >= list.sequence)
       throw new CatalogError(
@@ -245,7 +249,7 @@ export class TrustChain {
     const { chain, check } = revocationsCheck(list)
     await this.#prove(chain, { kind: 'any' }, list.issuedAt)
     await this.#hold([check], 'certificate-bad-signature', 'The revocation list')
-    if (publisher !== undefined) return this.#withdraw(publisher, list)
+    if (by !== undefined) return this.#withdraw(by, list)
     await this.#deps.notices.putNotice(revocationNotice(list.issuer), cidOf(bytes), bytes)
     this.#lists.set(list.issuer, list)
     const before = this.#revoked.get(list.issuer)
@@ -259,30 +263,36 @@ export class TrustChain {
   }
 
   /** None where its own certificate holds no more: whoever stole the keys may have numbered it as high as there is. */
-  #knownWithdrawals(publisher: string): RevocationList | undefined {
-    const known = this.#withdrawn.get(publisher)?.list
+  #knownWithdrawals({ publisher, issuer }: Withdrawing): RevocationList | undefined {
+    const known = this.#withdrawn.get(publisher)?.get(issuer)?.list
     if (known === undefined) return undefined
     return this.#refusal(known.chain, { kind: 'any' }, known.issuedAt) === undefined ? known : undefined
   }
 
+  /** Any authority can certify any publisher id, but only for names that it has: a list counts within those. */
   #withdrawal(publisher: string, certificate: Certificate): string | undefined {
-    const { list, reasons } = this.#withdrawn.get(publisher) ?? {}
-    const reason = reasons?.get(certificate.fingerprint)
-    if (list === undefined || reason === undefined || certificate.type !== 'publisher') return undefined
-    return withdrawsFor(list, certificate.names) ? reason : undefined
+    for (const { list, reasons } of this.#withdrawn.get(publisher)?.values() ?? []) {
+      const reason = reasons.get(certificate.fingerprint)
+      if (reason !== undefined && certificate.type === 'publisher' && withdrawsFor(list, certificate.names))
+        return reason
+    }
+    return undefined
   }
 
-  async #withdraw(publisher: string, list: RevocationList): Promise<'added'> {
-    if (this.#withdrawn.size >= maxWithdrawing && !this.#withdrawn.has(publisher))
+  async #withdraw(by: Withdrawing, list: RevocationList): Promise<'added'> {
+    const { publisher, issuer } = by
+    const ofPublisher = this.#withdrawn.get(publisher) ?? new Map<string, Withdrawn>()
+    const before = ofPublisher.get(issuer)
+    if (before === undefined && this.#withdrawals >= maxWithdrawing)
       throw new CatalogError(
         'quota-exceeded',
         `What the publisher ${publisher} revoked is refused: lists of ${maxWithdrawing} publishers are known.`,
       )
-    await this.#deps.notices.putNotice(withdrawalNotice(publisher), cidOf(list.bytes), list.bytes)
+    await this.#deps.notices.putNotice(withdrawalNotice(by), cidOf(list.bytes), list.bytes)
     const reasons = new Map(list.revoked.map(({ certificate, reason }) => [certificate, reason]))
-    const before = this.#withdrawn.get(publisher)?.reasons
-    this.#withdrawn.set(publisher, { list, reasons })
-    const revokes = list.revoked.some(({ certificate }) => before?.has(certificate) !== true)
+    if (before === undefined) this.#withdrawals += 1
+    this.#withdrawn.set(publisher, ofPublisher.set(issuer, { list, reasons }))
+    const revokes = list.revoked.some(({ certificate }) => before?.reasons.has(certificate) !== true)
     this.#tell(revokes ? 'revoked' : 'renewed')
     return 'added'
   }

@@ -6,7 +6,11 @@ export class MemoryRoots implements RootsApi {
   readonly taken: string[] = []
 
   async current() {
-    return { version: 1, fingerprint: `b${'a'.repeat(55)}`, document: 'AAAA', authorities: [] }
+    const fingerprint = `b${'a'.repeat(55)}`
+    return {
+      ...{ version: 1, fingerprint, network: fingerprint },
+      ...{ document: 'AAAA', authorities: [], roots: ['AAAA'] },
+    }
   }
 
   async accept({ document }: NoticeRequest): Promise<NoticeResult> {

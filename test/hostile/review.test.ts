@@ -16,7 +16,15 @@ import { encodeCertificateBody } from '../../src/trust/certificate.ts'
 import { faultySignature } from '../../src/trust/signature-check.ts'
 import { TrustChain } from '../../src/trust/trust-chain.ts'
 import { alice, head } from '../registry/records.ts'
-import { authority, goldenRoot, keysOf, network, now, publisherCertificate } from '../trust/test-network.ts'
+import {
+  authority,
+  goldenRoot,
+  keysOf,
+  network,
+  now,
+  publisherCertificate,
+  revocations,
+} from '../trust/test-network.ts'
 
 const nowhere = {
   putNotice: async () => undefined,
@@ -83,6 +91,36 @@ describe('strangers', () => {
     expect((await usedMemory()) - memory).toBeLessThan(20 * 1024 * 1024)
     await trust.prove(chain, { kind: 'any' })
     expect(checks).toBe(before)
+  })
+})
+
+describe('an authority of few names', () => {
+  it('that certifies another’s publisher id takes back nothing that the other has delegated', async () => {
+    const trust = new TrustChain(
+      { notices: nowhere, check: async check => faultySignature(check), now: () => now, log: silentLog },
+      { firstRoot: goldenRoot.bytes, network },
+    )
+    await trust.start()
+    const top = await authority()
+    const own = await publisherCertificate(top)
+    const delegate = await publisherCertificate(own, { subject: keysOf('delegate'), rights: ['publish'] }, [
+      'publisher',
+    ])
+    const chain = [delegate.bytes, own.bytes, top.bytes]
+    const few = { subject: keysOf('region'), maxPathLength: 0, names: ['evil/*'] }
+    const above = await authority({ ...few, issues: ['publisher'] }, ['authority'], top)
+    const posing = await publisherCertificate(
+      above,
+      { subject: keysOf('stranger'), names: ['evil/x'], rights: ['delegate'] },
+      ['region'],
+    )
+    const revoked = [{ certificate: delegate.fingerprint, at: now, reason: 'because' }]
+    const highest = { sequence: Number.MAX_SAFE_INTEGER, revoked }
+    await trust.accept((await revocations(posing, [posing, above, top], highest, 'stranger')).bytes)
+    await trust.prove(chain, { kind: 'any' })
+    // Nor does its number stand in the way of who may.
+    await trust.accept((await revocations(own, [own, top], { revoked }, 'publisher')).bytes)
+    await expect(trust.prove(chain, { kind: 'any' })).rejects.toMatchObject({ code: 'certificate-revoked' })
   })
 })
 

@@ -261,11 +261,13 @@ describe('an authority refuses', () => {
     // Sixteen pairs that were taken back, and one more that the node would retire.
     for (let pair = 0; pair < 16; pair++) {
       const keys = { ...signers.delegate.publicKeys, ed25519: new Uint8Array(32).fill(pair) }
-      const [made] = (await founder.authority?.issuePublisher({
+      const { authority } = founder
+      if (authority === undefined) throw new Error('the founder is an authority')
+      const [made] = await authority.issuePublisher({
         ...{ subject: keys, publisher: signers.publisher.fingerprint, names: [], rights: [] },
         holder: ann.keys.node.publicKeys.ed25519,
-      })) as Uint8Array[]
-      await founder.authority?.revoke([decodeCertificate(made as Uint8Array).fingerprint], 'one of many')
+      })
+      await authority.revoke([decodeCertificate(made as Uint8Array).fingerprint], 'one of many')
     }
     ann.held.makes = signers['root-2']
     const second = leafOf(ann.held.publisher).fingerprint

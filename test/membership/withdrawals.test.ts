@@ -52,7 +52,7 @@ describe('a publisher', () => {
       () => 'holds',
       (error: { code?: string }) => error.code,
     )
-  const listOf = (who: Member) => who.trust.withdrawalsOf(signers.publisher.fingerprint)
+  const listOf = (who: Member) => who.trust.withdrawalsOf(leafOf(ann.held.publisher))
 
   test('takes back what it delegated, and nothing else, without an authority', async () => {
     const { bob, chain } = await delegated()
@@ -67,7 +67,9 @@ describe('a publisher', () => {
     expect(await proved(founder, ann.held.publisher)).toBe('holds')
     // It says nothing about who is cut off, and is no authority's.
     expect(founder.trust.revocationLists()).toHaveLength(1)
-    expect(noticeOf(list).key).toBe(`withdrawn/${signers.publisher.fingerprint}`)
+    expect(noticeOf(list).key).toBe(
+      `withdrawn/${signers.publisher.fingerprint}/${leafOf(ann.held.publisher).issuer}`,
+    )
     clock.at += 40 * day
     await founder.authority?.renewList()
     expect(founder.trust.freshness(decodeChain(ann.held.publisher)).state).toBe('current')

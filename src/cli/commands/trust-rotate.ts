@@ -38,11 +38,12 @@ const carryOut: Readonly<
 
   async propose(invocation, file) {
     const { client, signal, options, carriers, print } = invocation
-    const { document, authorities } = await client.rootState({ signal })
+    const { document, authorities, network } = await client.rootState({ signal })
     const days = options['days'] as number | undefined
     const threshold = options['threshold'] as number | undefined
     const state = await carriers.rootFiles.propose({
-      ...{ file, current: document, authorities },
+      ...{ file, current: document, authorities, network },
+      addAuthorities: listOf(options['addAuthority']),
       addKeys: listOf(options['addKey']),
       remove: listOf(options['remove']),
       revoke: listOf(options['revoke']),
@@ -61,7 +62,18 @@ const carryOut: Readonly<
   async publish({ client, signal, carriers, print }, file) {
     const { document, state } = await carriers.rootFiles.complete({ file })
     const { outcome } = await client.sendNotice({ document }, { signal })
-    print({ outcome, version: state.version }, () => said[outcome](state.version))
+    const told = said[outcome](state.version)
+    if (state.authorities.length === 0 || outcome === 'waiting') {
+      print({ outcome, version: state.version }, () => told)
+      return
+    }
+    const { roots } = await client.rootState({ signal })
+    const memberships = await carriers.rootFiles.memberships({ file, roots })
+    print(
+      { outcome, version: state.version, memberships },
+      () =>
+        `${told}\nThe new authority completes its home with \`catalog init --membership FILE\`: ${memberships.join(', ')}`,
+    )
   },
 }
 
@@ -74,7 +86,8 @@ const said = {
 }
 
 function describe(state: State): string {
-  const { version, network, added, removed, threshold, notAfter, carried, revoked, signed } = state
+  const { version, network, added, removed, threshold, notAfter, carried, revoked, authorities, signed } =
+    state
   return formatFacts([
     ['Root', `version ${version} of ${network}`],
     ['New keys', added],
@@ -82,10 +95,27 @@ function describe(state: State): string {
     ['Threshold', String(threshold)],
     ['Until', formatTime(new Date(notAfter).toISOString())],
     // Whoever signs vouches for these as if he had issued them.
-    ['Carries on', carried],
+    ['Carries on', carried.filter(one => !authorities.some(({ certificate }) => certificate === one))],
+    ['New authority', authorities.map(describeAuthority)],
     ['Ends', revoked],
     ['Signed by', signed],
   ])
+}
+
+/** Its holder reads the fingerprint of its keys out: `catalog init --request` showed it. */
+function describeAuthority({
+  certificate,
+  keys,
+  label,
+  names,
+  maxPathLength,
+  notAfter,
+}: State['authorities'][number]): string {
+  const called = label === undefined ? 'without a label' : JSON.stringify(label)
+  const granted = names.includes('*') ? 'every name' : names.join(', ')
+  const below = maxPathLength > 0 ? ', and make authorities below it' : ''
+  const until = formatTime(new Date(notAfter).toISOString())
+  return `${called}, keys ${keys}, certificate ${certificate}: may certify nodes and publishers, grant ${granted}${below}, until ${until}`
 }
 
 function next({ missing }: State, file: string): string {

@@ -12,7 +12,9 @@ import type { Run } from '../command.ts'
 import { formatFacts } from '../facts.ts'
 import { formatTime, plural, shortId } from '../text.ts'
 
-const time = (milliseconds: number) => formatTime(new Date(milliseconds).toISOString())
+/** Beyond what a date can be there is no end. */
+const time = (milliseconds: number) =>
+  milliseconds > 8.64e15 ? 'the end of time' : formatTime(new Date(milliseconds).toISOString())
 
 export const show: Run = async ({ client, signal, print }) => {
   const view = await client.trust({ signal })
