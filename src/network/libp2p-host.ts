@@ -5,8 +5,8 @@
 // multistream-select. Who belongs to the network, and what passes for others, is libp2p/gate.ts's matter.
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
-import { raceAbort, settleWithin, withTimeout } from '../base/deadline.ts'
-import { CatalogError } from '../base/errors.ts'
+import { pause, raceAbort, settleWithin, withTimeout } from '../base/deadline.ts'
+import { CatalogError, isCatalogError } from '../base/errors.ts'
 import type { CallOptions, Service } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import type { Admission, Admissions } from './admission.ts'
@@ -82,6 +82,8 @@ export interface HostDeps {
 }
 
 const sweepIntervalMs = 10 * 60_000
+/** A connection that one side has ended is gone within this time. */
+const closingMs = 100
 
 const memberProtocol = '/member/2'
 /** Both sides may renew on each of a peer's connections; as many streams as there can be connections. */
@@ -212,15 +214,16 @@ export class Libp2pHost implements Host, Service {
   async open(peer: PeerText, protocol: string, options: OpenOptions = {}): Promise<ByteStream> {
     const node = this.#running()
     const signal = withTimeout(options.signal, this.#options.dialTimeoutMs)
-    try {
-      const id = parsePeer(peer)
-      const connection =
-        bestConnection(node, id) ??
-        (await this.#dialAs(peer, () => node.dial(id, { signal }), options, signal))
-      if (options.joining !== true) await this.#gate.admitted(connection, { signal })
+    const id = parsePeer(peer)
+    const connect = async () =>
+      bestConnection(node, id) ?? this.#dialAs(peer, () => node.dial(id, { signal }), options, signal)
+    const open = async (connection: Connection) => {
       if (connection.streams.length >= this.#options.maxOutboundStreamsPerConnection)
         throw new CatalogError('busy', `Too many streams to ${peer} are open; finish some first.`)
-      const stream = await raceAbort(this.#openStream(connection, protocol, options, signal), signal)
+      return raceAbort(this.#openStream(connection, protocol, options, signal), signal)
+    }
+    try {
+      const stream = await this.#meet(connect, options, signal, open)
       return new Libp2pByteStream(stream, peer)
     } catch (error) {
       throw dialFailure(error, options.signal, `opening ${protocol} to ${peer}`)
@@ -251,11 +254,33 @@ export class Libp2pHost implements Host, Service {
     const signal = withTimeout(options.signal, this.#options.dialTimeoutMs)
     try {
       const dial = () => node.dial(target, { signal })
-      const connection = await this.#dialAs(target.toString(), dial, options, signal)
-      if (options.joining !== true) await this.#gate.admitted(connection, { signal })
-      return connection.remotePeer.toString()
+      const connect = () => this.#dialAs(target.toString(), dial, options, signal)
+      return await this.#meet(connect, options, signal, async ({ remotePeer }) => remotePeer.toString())
     } catch (error) {
       throw dialFailure(error, options.signal, `dialling ${address}`)
+    }
+  }
+
+  /** Uses a connection whose peer is a member, or to which this node comes as a stranger. */
+  async #meet<T>(
+    connect: () => Promise<Connection>,
+    { joining }: DialOptions,
+    signal: AbortSignal,
+    use: (connection: Connection) => Promise<T>,
+  ): Promise<T> {
+    for (let again = false; ; again = true) {
+      const connection = await connect()
+      let met = false
+      try {
+        if (joining !== true) await this.#gate.admitted(connection, { signal })
+        met = joining !== true
+        return await use(connection)
+      } catch (error) {
+        // libp2p may give one that is about to be closed, after a refusal: only a new one says what is the matter.
+        const isEnding = !isCatalogError(error) || error.code === 'peer-unreachable'
+        if (again || met || signal.aborted || !isEnding) throw error
+        await pause(closingMs, signal)
+      }
     }
   }
 
