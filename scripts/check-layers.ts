@@ -38,6 +38,7 @@ const partners: Readonly<Record<string, string>> = {
   'home-keys.ts': 'node.ts',
   'init.ts': 'node.ts',
   'join.ts': 'node.ts',
+  'join-by-file.ts': 'node.ts',
   'keeping-api.ts': 'node.ts',
   'membership-parts.ts': 'node.ts',
   'marks-api.ts': 'node.ts',
@@ -61,6 +62,7 @@ const only: Readonly<Record<string, readonly string[]>> = {
 const allowed: readonly (readonly [from: string, to: string, why: string])[] = [
   ['cli/main.ts', 'init.ts', 'the process hands `init` over'],
   ['cli/main.ts', 'join.ts', 'the process hands the other ways of `init` over'],
+  ['cli/main.ts', 'join-by-file.ts', 'the process hands the other ways of `init` over'],
   ['cli/main.ts', 'home-keys.ts', 'the process hands `keys` over'],
   ['cli/main.ts', 'root-files.ts', 'the process hands `rootFiles` over'],
   ['cli/main.ts', 'daemon.ts', 'the process hands `daemon` over'],

@@ -7,6 +7,7 @@ import { createHome, finishHome, type HomePaths } from './config/home.ts'
 import { findPassphrase } from './config/passphrase.ts'
 import { createFounderKeys, createHomeKeys, type HomeKeys } from './home-keys.ts'
 import { type NodeKey, nodeKeyOfSeed } from './network/identity.ts'
+import { decodeChain } from './trust/certificate.ts'
 import { type Chain, saveChain, saveFirstRoot, saveNotices } from './trust/certificate-files.ts'
 import { foundNetwork } from './trust/founding.ts'
 import type { KeySecret, SecretKind } from './trust/key-encryption.ts'
@@ -32,6 +33,8 @@ export interface InitResult {
   readonly home: string
   readonly peerId: string
   readonly publisher: string
+  /** Fingerprint of its authority certificate, where it certifies others. */
+  readonly authority?: string
   readonly network: string
   /** Fingerprint of the network's root: what names the network for ever. */
   readonly root: string
@@ -104,10 +107,16 @@ export async function makeHome(
     root,
     peerId,
     publisher: keys.publisherKeys.fingerprint,
+    ...authorityOf(membership),
     protection,
     ...(passphrase === undefined ? { unlockKey: paths.unlockKey } : {}),
     ...(rootKeys === undefined ? {} : { rootKeys }),
   }
+}
+
+export function authorityOf({ authority }: Pick<Membership, 'authority'>): Pick<InitResult, 'authority'> {
+  const [leaf] = authority === undefined ? [] : decodeChain(authority)
+  return leaf === undefined ? {} : { authority: leaf.fingerprint }
 }
 
 /** A home with keys that is no member yet; made again, it is the same. */

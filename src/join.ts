@@ -1,19 +1,18 @@
-// The ways in which `catalog init` makes a home a member of a network that exists: by an invite, over the network; or
-// by files, where the node cannot connect: it writes a request, an authority answers it, and the answer completes it.
-// A home whose certificates have lapsed comes back by a new invite.
-import { readFile, stat, writeFile } from 'node:fs/promises'
+// How `catalog init` makes a home a member of a network that exists by an invite, over the network; a home whose
+// certificates have lapsed comes back by a new one. By files: join-by-file.ts, with what both need from here.
+import { readFile } from 'node:fs/promises'
 import { CatalogError, isCatalogError } from './base/errors.ts'
 import type { CallOptions } from './base/lifecycle.ts'
 import { silentLog } from './base/log.ts'
-import { openHome } from './config/home.ts'
+import { type HomePaths, openHome } from './config/home.ts'
 import { lockHome } from './config/home-lock.ts'
-import { createAuthorityKeys, openAuthorityKeys, openHomeKeys, passphraseOf } from './home-keys.ts'
+import { type HomeKeys, openHomeKeys, passphraseOf } from './home-keys.ts'
 import {
+  authorityOf,
   type InitOptions,
   type InitResult,
   type Membership,
   makeHome,
-  makeKeys,
   saveMembership,
 } from './init.ts'
 import { lookUpBy, redeemInvite } from './membership/redeem-invite.ts'
@@ -23,9 +22,10 @@ import { type NodeKey, peerOfNodeKey } from './network/identity.ts'
 import { Libp2pHost } from './network/libp2p-host.ts'
 import { finishRotation } from './next-publisher-keys.ts'
 import { decodeInvite, type Invite } from './trust/invite.ts'
-import { type Joined, proveJoined } from './trust/joined.ts'
+import type { Joined } from './trust/joined.ts'
+import type { KeySecret } from './trust/key-encryption.ts'
 import type { PublisherKeys } from './trust/keys.ts'
-import { decodeMembershipFile, encodeRequest, type RequestSigners } from './trust/request.ts'
+import type { RequestSigners } from './trust/request.ts'
 import { decodeRoot } from './trust/root.ts'
 import { Signer } from './trust/signer.ts'
 import { Verifier } from './trust/verifier.ts'
@@ -54,31 +54,59 @@ export async function joinByInvite(options: JoinOptions & { readonly invite: str
 }
 
 /** New certificates for a home that is of the same network. */
-async function rejoin(invite: Invite, options: JoinOptions, refusal: CatalogError): Promise<InitResult> {
+function rejoin(invite: Invite, options: JoinOptions, refusal: CatalogError): Promise<InitResult> {
+  return inHome(options, invite.root, refusal, async ({ paths, keys, passphrase }) => {
+    const membership = membershipOf(await redeem(invite, keys, options), invite)
+    await saveMembership(paths, membership)
+    return made(paths, keys, membership, passphrase)
+  })
+}
+
+export interface OpenedHome {
+  readonly paths: HomePaths
+  readonly keys: HomeKeys
+  readonly passphrase: KeySecret | undefined
+  readonly root: string
+}
+
+/** With a home that is of this network (of any, where it is undefined) and that no daemon runs on. */
+export async function inHome<T>(
+  options: Pick<JoinOptions, 'home' | 'passphraseFile'>,
+  network: string | undefined,
+  refusal: CatalogError,
+  use: (home: OpenedHome) => Promise<T>,
+): Promise<T> {
   const paths = await openHome(options.home)
   const firstRoot = await readFile(paths.trust.firstRoot).catch(() => undefined)
-  if (firstRoot === undefined || decodeRoot(new Uint8Array(firstRoot)).fingerprint !== invite.root)
-    throw refusal
+  const root = firstRoot === undefined ? undefined : decodeRoot(new Uint8Array(firstRoot)).fingerprint
+  if (root === undefined || (network !== undefined && root !== network)) throw refusal
   const lock = await lockHome(paths)
   try {
     const passphrase = await passphraseOf(paths, options.passphraseFile)
     await finishRotation(paths, silentLog)
     const keys = await openHomeKeys(paths, passphrase, silentLog)
-    await saveMembership(paths, membershipOf(await redeem(invite, keys, options), invite))
-    return {
-      home: paths.home,
-      network: invite.network,
-      root: invite.root,
-      peerId: peerOfNodeKey(keys.nodeKey),
-      publisher: keys.publisherKeys.fingerprint,
-      protection: passphrase === undefined ? 'key-file' : 'passphrase',
-    }
+    return await use({ paths, keys, passphrase, root })
   } finally {
     await lock.release()
   }
 }
 
-function membershipOf(
+export const made = (
+  paths: HomePaths,
+  keys: HomeKeys,
+  membership: Membership,
+  passphrase: KeySecret | undefined,
+): InitResult => ({
+  home: paths.home,
+  network: membership.network,
+  root: decodeRoot(membership.firstRoot).fingerprint,
+  peerId: peerOfNodeKey(keys.nodeKey),
+  publisher: keys.publisherKeys.fingerprint,
+  ...authorityOf(membership),
+  protection: passphrase === undefined ? 'key-file' : 'passphrase',
+})
+
+export function membershipOf(
   joined: Joined,
   { network, addresses, name }: Pick<Invite, 'network' | 'addresses' | 'name'>,
 ): Membership {
@@ -93,7 +121,7 @@ function membershipOf(
   }
 }
 
-interface JoiningKeys {
+export interface JoiningKeys {
   readonly nodeKey: NodeKey
   readonly node: PublisherKeys
   readonly publisherKeys: PublisherKeys
@@ -133,7 +161,7 @@ const stranger: Admissions = {
   },
 }
 
-async function withSigners<T>(
+export async function withSigners<T>(
   { node, publisherKeys, authority }: Omit<JoiningKeys, 'nodeKey'>,
   use: (signers: RequestSigners, verifier: Verifier) => Promise<T>,
 ): Promise<T> {
@@ -148,69 +176,4 @@ async function withSigners<T>(
   } finally {
     await Promise.all([...Object.values(signers), verifier].map(part => part.stop()))
   }
-}
-
-/**
- * `catalog init --request FILE`: the keys, and the file that an authority answers with `catalog trust issue`.
- * @throws CatalogError as `initHome`, `output-exists`
- */
-export async function requestMembership(
-  options: JoinOptions & {
-    readonly request: string
-    /** The node is to be an authority. */
-    readonly authority?: boolean
-  },
-): Promise<{ home: string; peerId: string; publisher: string; request: string }> {
-  const { paths, keys: made, peerId, label, passphrase } = await makeKeys(options)
-  const keys =
-    options.authority === true ? { ...made, authority: await createAuthorityKeys(paths, passphrase) } : made
-  const about = { label: options.label ?? label, time: Date.now() }
-  const text = await withSigners(keys, signers => encodeRequest(about, signers))
-  await writeFile(options.request, text, { flag: 'wx', flush: true }).catch(
-    (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EEXIST') throw error
-      throw new CatalogError(
-        'output-exists',
-        `The request was not written: ${options.request} exists. Name another file, or move it away.`,
-        { path: options.request },
-      )
-    },
-  )
-  return { home: paths.home, peerId, publisher: keys.publisherKeys.fingerprint, request: options.request }
-}
-
-/**
- * `catalog init --membership FILE`: completes a home by the answer to its request. The file is believed for the root
- * fingerprint that was given beside it, or else for what it says: then it must come from a trusted hand.
- * @throws CatalogError as `initHome`, `certificate-…`, `root-not-trusted`
- */
-export async function joinByFile(
-  options: JoinOptions & { readonly membership: string; readonly root?: string },
-): Promise<InitResult> {
-  const joined = decodeMembershipFile(await readSmallFile(options.membership))
-  const firstRoot = decodeRoot(joined.roots[0] ?? new Uint8Array())
-  return makeHome(options, async ({ keys, paths, passphrase }) => {
-    const authorityKeys = await openAuthorityKeys(paths, passphrase)
-    await withSigners({ ...keys, authority: authorityKeys }, ({ node, publisher, authority }, verifier) =>
-      proveJoined(
-        joined,
-        options.root ?? firstRoot.fingerprint,
-        { node: node.publicKeys, publisher: publisher.publicKeys, authority: authority?.publicKeys },
-        { check: check => verifier.check(check), now: Date.now },
-      ),
-    )
-    return { membership: membershipOf(joined, { network: firstRoot.network, addresses: [] }) }
-  })
-}
-
-const maxFileBytes = 2 * 1024 * 1024
-
-async function readSmallFile(path: string): Promise<string> {
-  const found = await stat(path).catch(() => undefined)
-  if (found === undefined) throw new CatalogError('no-such-path', `There is no file ${path}.`, { path })
-  if (found.size > maxFileBytes)
-    throw new CatalogError('too-large', `${path} is ${found.size} bytes, too large for what it should be.`, {
-      path,
-    })
-  return readFile(path, 'utf8')
 }

@@ -71,7 +71,8 @@ const nodeCommands: readonly Command[] = [
       },
       {
         flags: '--request <file>',
-        summary: 'without a connection: write a request for an authority to answer',
+        summary:
+          'without a connection: write a request for an authority to answer; a member too, to come back',
         complete: 'path',
       },
       { flags: '--authority', summary: 'with --request: this node is to be an authority too' },

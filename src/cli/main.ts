@@ -11,8 +11,8 @@ const rootFiles = async () => (await import('../root-files.ts')).rootFiles
 await runCommandLine(process.argv.slice(2), {
   init: async options => (await import('../init.ts')).initHome(options),
   join: async options => (await import('../join.ts')).joinByInvite(options),
-  request: async options => (await import('../join.ts')).requestMembership(options),
-  complete: async options => (await import('../join.ts')).joinByFile(options),
+  request: async options => (await import('../join-by-file.ts')).requestMembership(options),
+  complete: async options => (await import('../join-by-file.ts')).joinByFile(options),
   daemon: async options => (await import('../daemon.ts')).runDaemon(options),
   keys: async options => (await import('../home-keys.ts')).homeKeys(options),
   rootFiles: {

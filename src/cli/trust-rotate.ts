@@ -36,7 +36,11 @@ export const rotateCommand: Command = {
       summary: "make the next version of the network's root, one step a call",
       more:
         'Propose it on a member, carry the file to the holders of the old and the new keys, who sign it on machines ' +
-        'without a network, and publish it on any member. It takes the threshold of both; one lost key is no obstacle.',
+        'without a network, and publish it on any member. It takes the threshold of both; one lost key is no obstacle. ' +
+        'Where the key of the only authority is lost or stolen, the root makes another: `catalog init --request FILE ' +
+        '--authority` on its machine, --propose with --add-authority FILE and --revoke OLD, and its home is completed ' +
+        'by the file that --publish writes. What the old one certified ends with it; nodes join again by invites of ' +
+        'the new one.',
       options: [
         {
           flags: '--make-key <file>',
@@ -66,6 +70,12 @@ export const rotateCommand: Command = {
           repeat: true,
         },
         {
+          flags: '--add-authority <request>',
+          summary: 'with --propose: a node that it makes an authority over every name (repeatable)',
+          repeat: true,
+          complete: 'path',
+        },
+        {
           flags: '--days <count>',
           summary: 'with --propose: how long it lasts (default: as long as the one before)',
           number: true,
@@ -91,6 +101,10 @@ export const rotateCommand: Command = {
         [
           'catalog trust rotate root --propose next.root --add-key root-4.key.pub --remove bdyq…',
           'on any member',
+        ],
+        [
+          'catalog trust rotate root --propose next.root --add-authority b.request --revoke bkx2…',
+          'another authority in the place of one whose key was stolen',
         ],
         [
           'catalog trust rotate root --sign next.root --root-keys /media/usb',

@@ -181,8 +181,10 @@ function checkRootIssued(
       certificate,
       `the network's root was valid until ${day(root.notAfter)}; its holders must make the next version`,
     )
-  // A root that follows another vouches by name for what that one had issued.
-  if (root.carried.includes(certificate.fingerprint) || holds?.(certificate) === true) return []
+  // A root that follows another vouches by name for what that one had issued. What it names as revoked is refused below,
+  // for that reason and not because it is carried no more.
+  const named = [...root.carried, ...root.revoked].includes(certificate.fingerprint)
+  if (named || holds?.(certificate) === true) return []
   refuseStrangers(certificate, [root], 'the root of the network')
   return thresholdChecks('catalog/certificate/v1', certificate, root, "the network's root").map(check => ({
     certificate,

@@ -64,10 +64,16 @@ async function writeRequest(invocation: Invocation): Promise<number> {
       formatFacts([
         ['Home', made.home],
         ['Peer id', made.peerId],
+        ['Authority keys', made.authority],
         ['Request', made.request],
       ]),
       '\nTake the request to a node that is an authority; it is not secret. There:',
       `  catalog trust issue REQUEST --out MEMBERSHIP${authority ? ' --role authority --role store' : ''}`,
+      ...(authority
+        ? [
+            'Or, where no authority is left, to who proposes the next root: catalog trust rotate root --propose FILE --add-authority REQUEST',
+          ]
+        : []),
       `Then here: catalog init --home ${made.home} --membership MEMBERSHIP`,
     ].join('\n'),
   )
@@ -94,6 +100,7 @@ function describe(made: MadeHome, founded: boolean, { passphraseFile }: HomeChoi
     ['Root', made.root],
     ['Peer id', made.peerId],
     ['Publisher', made.publisher],
+    ['Authority', made.authority],
     ['Unlock key', made.unlockKey],
     ['Root keys', made.rootKeys],
   ])
@@ -104,7 +111,9 @@ function describe(made: MadeHome, founded: boolean, { passphraseFile }: HomeChoi
         'Another node joins with the line that `catalog trust invite` prints.',
       ]
     : [
-        'This node is a member. Its publisher holds no package names yet: an authority grants them.',
+        made.authority === undefined
+          ? 'This node is a member. Its publisher holds no package names yet: an authority grants them.'
+          : 'This node is a member, and an authority: it grants names, to its own publisher as well.',
         `Start the node with: catalog daemon --home ${made.home}${unlock}`,
       ]
   return `${facts}\n\n${next.join('\n')}`
