@@ -33,6 +33,7 @@ const rows: Readonly<Record<string, number>> = {
 /** Files of src/ that are one part with another: the composition root in pieces. */
 const partners: Readonly<Record<string, string>> = {
   'execution-api.ts': 'node.ts',
+  'head-signing.ts': 'node.ts',
   'node-api.ts': 'node.ts',
   'replication-api.ts': 'node.ts',
   'home-keys.ts': 'node.ts',
@@ -43,11 +44,13 @@ const partners: Readonly<Record<string, string>> = {
   'membership-parts.ts': 'node.ts',
   'marks-api.ts': 'node.ts',
   'network-trust.ts': 'node.ts',
+  'node-options.ts': 'node.ts',
   'next-publisher-keys.ts': 'node.ts',
   'own-catalogue.ts': 'node.ts',
   'root-files.ts': 'node.ts',
   'roots-api.ts': 'node.ts',
   'trust-api.ts': 'node.ts',
+  'upkeep.ts': 'node.ts',
 }
 
 /** Folders that see a row only as types: their values arrive through `deps`. */

@@ -6,16 +6,15 @@ import { encodeContentIndex } from './assets/content-index.ts'
 import { manifestLimits } from './assets/manifest.ts'
 import { packTree } from './assets/pack.ts'
 import { scanFiles } from './assets/package-tree.ts'
-import { decodeEnvelope, type Statement } from './assets/release.ts'
+import { decodeEnvelope } from './assets/release.ts'
 import { writeTree } from './assets/write-tree.ts'
-import { Coalesced } from './base/coalesced.ts'
 import { CatalogError } from './base/errors.ts'
 import { type CallOptions, inOrder, type Service } from './base/lifecycle.ts'
 import type { Log } from './base/log.ts'
 import { scoped } from './base/scoped-key-value.ts'
 import type { Config } from './config/config.ts'
 import type { HomePaths } from './config/home.ts'
-import type { NodeApi, Status } from './control/api.ts'
+import type { NodeApi } from './control/api.ts'
 import { AccessTokens } from './control/tokens.ts'
 import { ContentFetcher } from './distribution/content-fetcher.ts'
 import { PeerScores } from './distribution/peer-scores.ts'
@@ -26,7 +25,7 @@ import { transferProtocol } from './distribution/transfer-protocol.ts'
 import { TransferServer } from './distribution/transfer-server.ts'
 import { DelegationServer } from './execution/delegation-server.ts'
 import { Delegations } from './execution/delegations.ts'
-import { defaultExecutorOptions, type ExecutionSpec, Executor } from './execution/executor.ts'
+import { type ExecutionSpec, Executor } from './execution/executor.ts'
 import { PythonRuntime } from './execution/python-runtime.ts'
 import { Results } from './execution/results.ts'
 import { defaultSandboxOptions, Sandbox } from './execution/sandbox.ts'
@@ -35,22 +34,20 @@ import { WasmRuntime } from './execution/wasm-runtime.ts'
 import { createExecutionApi } from './execution-api.ts'
 import { type AcceptDeps, accept, isRelease, prove } from './flows/accept.ts'
 import { announce, announceContent, ensureAnnounced, withdraw, withdrawContent } from './flows/announce.ts'
-import { type CollectDeps, type CollectOptions, collect } from './flows/collect.ts'
+import type { CollectDeps } from './flows/collect.ts'
 import { recordUnder, selectRecord, validateRecord } from './flows/dht-records.ts'
 import { type EvictDeps, evict } from './flows/evict.ts'
 import { acceptDelegated, answerOffer, type ExecuteDeps } from './flows/execute.ts'
 import { fetchRelease, writeContent } from './flows/fetch.ts'
-import { type HealDeps, healGraceMs, healHead } from './flows/heal.ts'
 import type { KeepDeps } from './flows/keep.ts'
-import { askPeers, type NextHeadDeps } from './flows/next-head.ts'
+import { askPeers } from './flows/next-head.ts'
 import type { PublishDeps } from './flows/publish.ts'
 import type { ReadDeps } from './flows/read.ts'
-import { type RenewDeps, renewHeads } from './flows/renew.ts'
 import { mendCopy, proveOffered, pullCopy, type ReplicateDeps } from './flows/replicate.ts'
-import { type OldKeys, resignHeads } from './flows/resign.ts'
 import { type Release, type ResolveDeps, resolution, resolve } from './flows/resolve.ts'
 import type { StandingOf } from './flows/standing.ts'
 import type { YankDeps } from './flows/yank.ts'
+import { HeadSigning } from './head-signing.ts'
 import type { HomeKeys } from './home-keys.ts'
 import { TrustNews } from './membership/trust-news.ts'
 import { authorityOf, createMembership } from './membership-parts.ts'
@@ -65,6 +62,13 @@ import { RecentRefusals } from './network/recent-refusals.ts'
 import { type HomeCertificates, NetworkTrust } from './network-trust.ts'
 import { NextPublisherKeys } from './next-publisher-keys.ts'
 import { createNodeApi, readLeased } from './node-api.ts'
+import {
+  bandwidthStatus,
+  executorOptions,
+  membershipStatus,
+  replicationOptions,
+  storeOptions,
+} from './node-options.ts'
 import { OwnCatalogue } from './own-catalogue.ts'
 import { Catalogue } from './registry/catalogue.ts'
 import { Search } from './registry/search.ts'
@@ -76,19 +80,14 @@ import { FileContentStore } from './store/file-content-store.ts'
 import { LevelKeyValue } from './store/level-key-value.ts'
 import { Pins } from './store/pins.ts'
 import type { Authority } from './trust/authority.ts'
-import type { PublisherRight } from './trust/certificate.ts'
-import { type EnvelopeSigner, sealStatement } from './trust/envelope.ts'
-import { grantsName } from './trust/name-pattern.ts'
 import { PublisherIdentities } from './trust/publisher-identities.ts'
 import { Signer } from './trust/signer.ts'
-import { noticeOf, type TrustChange } from './trust/trust-chain.ts'
+import { noticeOf } from './trust/trust-chain.ts'
 import { Verifier } from './trust/verifier.ts'
 import { createTrustApi } from './trust-api.ts'
+import { createCollector, Doubts, HeadKeeper } from './upkeep.ts'
 
 export const catalogVersion = '0.1.0'
-
-/** How often this publisher's heads are looked at; they are renewed at half of their 30 days. */
-const renewEveryMs = 12 * 3600 * 1000
 
 export interface CatalogNode extends Required<Service> {
   readonly api: NodeApi
@@ -166,7 +165,7 @@ export async function createNode(
     ...{ host, trust, scope, log },
     nodeKeys: { ed25519: keys.node.ed25519.publicKey, falcon: keys.node.falcon.publicKey },
     nextKeys: new NextPublisherKeys({ secret: keys.secret }, { paths }),
-    signHeads: before => signHeadsAnew(before),
+    signHeads: before => signing.signAnew(before),
     authority: authorityOf(authoritySigner, certificates),
     check: check => verifier.check(check),
     present: () => libp2p.present(),
@@ -180,7 +179,7 @@ export async function createNode(
     catalogue,
     acceptNotice,
     // Another machine of a publisher that this node signs for may not have heard of the head that is known here.
-    onRefusedHead: ({ statement: { publisher, name } }) => void heal(publisher, name),
+    onRefusedHead: ({ statement: { publisher, name } }) => void headKeeper.heal(publisher, name),
   }
   const takeNotice = async (key: string, bytes: Uint8Array) => {
     if (noticeOf(bytes).key !== key)
@@ -260,74 +259,35 @@ export async function createNode(
     replicationOptions(config),
   )
   const turns = new Turns()
-  const sealAs = (identity: EnvelopeSigner) => ({
-    publisher: identity.fingerprint,
-    seal: <S extends Statement>(statement: S) => sealStatement(statement, identity),
-  })
-  const signing = (rights: readonly PublisherRight[]) => (name: string) => {
-    const { fingerprint: publisher } = identities.for(name, rights)
-    // Who it is now is asked when it is signed: keys may be rotated while a large package is stored.
-    const seal = <S extends Statement>(statement: S) =>
-      sealStatement(statement, identities.for(name, rights, publisher))
-    return { publisher, seal }
-  }
-  const heads: Omit<NextHeadDeps, 'publisher' | 'seal'> = {
+  const heads = {
     network: config.network,
     now: Date.now,
-    catalogue: ownCatalogue,
-    askPeers: (name, options) => askPeers({ peers, ask: resolving.ask, log }, name, options),
-    exclusively: (name, work) => turns.take(name, work),
+    askPeers: (name: string, options: CallOptions) =>
+      askPeers({ peers, ask: resolving.ask, log }, name, options),
+    exclusively: <T>(name: string, work: () => Promise<T>) => turns.take(name, work),
   }
+  const announceHead = (publisher: string, name: string) =>
+    announcer.add({ kind: 'record', key: { kind: 'head', publisher, name } })
+  const signing = new HeadSigning({ identities, heads, catalogue: ownCatalogue, announceHead, log })
   const publishing: PublishDeps = {
     ...heads,
     store,
     catalogue: ownCatalogue,
     recall: id => recallRelease(id),
     announce: announceRelease,
-    signsFor: signing(['publish']),
+    signsFor: name => signing.for(name, ['publish']),
   }
-  const announceHead = (publisher: string, name: string) =>
-    announcer.add({ kind: 'record', key: { kind: 'head', publisher, name } })
   const yanking = (name: string): YankDeps => ({
     ...heads,
+    catalogue: ownCatalogue,
     announceHead,
-    ...signing(['publish', 'yank'])(name),
+    ...signing.for(name, ['publish', 'yank']),
   })
-  const renewAll = async () => {
-    let renewed = 0
-    for (const identity of identities.list()) {
-      const { names, rights } = identity.certificate
-      const right = rights.includes('publish') ? 'head' : rights.includes('freshen') ? 'freshness' : undefined
-      const signs: RenewDeps['signs'] = name => (grantsName(names, name) ? right : undefined)
-      renewed += await renewHeads({
-        ...heads,
-        catalogue: ownCatalogue,
-        announceHead,
-        signs,
-        ...sealAs(identity),
-      })
-    }
-    return renewed
-  }
-  const signHeadsAnew = async ({
-    keys: key,
-    distrusted,
-  }: { keys: Uint8Array } & Pick<OldKeys, 'distrusted'>) => {
-    const [identity] = identities.list()
-    if (identity === undefined) throw new Error('a node has a publisher of its own')
-    const { names, rights } = identity.certificate
-    const may = rights.includes('publish') || rights.includes('yank')
-    const signs = (name: string) => may && grantsName(names, name)
-    const deps = { ...heads, catalogue: ownCatalogue, announceHead, signs, ...sealAs(identity) }
-    return resignHeads(deps, { key, distrusted })
-  }
-  const healing = (publisher: string, name: string): HealDeps | undefined => {
-    const identity = identities
-      .list()
-      .find(one => one.fingerprint === publisher && grantsName(one.certificate.names, name))
-    if (identity === undefined) return undefined
-    return { ...heads, announceHead, log, signingKey: identity.publicKeys.ed25519, ...sealAs(identity) }
-  }
+  const headKeeper = new HeadKeeper({
+    renewAll: () => signing.renewAll(),
+    healing: (publisher, name) => signing.healing(publisher, name),
+    log,
+  })
 
   const staging = new StagingArea(stagingRoot(paths.home))
   const sandbox = new Sandbox(
@@ -530,47 +490,7 @@ export async function createNode(
     }),
   })
 
-  let collection: NodeJS.Timeout | undefined
-  const stopCollecting = new AbortController()
-  let collectionRun: Promise<void> = Promise.resolve()
-  const collectGarbage = async (options: CollectOptions = {}): Promise<void> => {
-    const {
-      bytes,
-      unreferenced,
-      partial,
-      results: old,
-    } = await collect(collecting, {
-      ...options,
-      signal: stopCollecting.signal,
-    })
-    const contents = unreferenced.contents + partial.contents + old.contents
-    if (contents > 0) log.info({ contents, bytes }, 'contents that nothing refers to were removed')
-  }
-  const collectAgain = () => {
-    collectionRun = collectGarbage()
-      .catch((error: unknown) => {
-        if (!stopCollecting.signal.aborted)
-          log.warn({ error: String(error) }, 'garbage could not be collected')
-      })
-      .finally(() => collectLater())
-  }
-  const collectLater = () => {
-    if (!stopCollecting.signal.aborted)
-      collection = setTimeout(collectAgain, config.storage.collectSeconds * 1000).unref()
-  }
-
-  /** What a crash left half-done is taken away before anybody can see it. */
-  const tidy: Service = {
-    async start() {
-      await collectGarbage({ contentsOnly: true })
-      collectLater()
-    },
-    async stop() {
-      stopCollecting.abort()
-      clearTimeout(collection)
-      await collectionRun
-    },
-  }
+  const tidy = createCollector({ collecting, log }, { everyMs: config.storage.collectSeconds * 1000 })
   /** What is held is announced, whatever a crash has cut short; in the background. */
   const catchingUp: Service = {
     async start() {
@@ -590,69 +510,17 @@ export async function createNode(
       )
     },
   }
-  /** What was believed under the older news is looked at again: members, and the heads of publishers. */
-  let newRoot = false
-  const doubt = async () => {
-    const isRoot = newRoot
-    newRoot = false
-    try {
-      const refused = await libp2p.recheck()
-      const dropped = await catalogue.dropHeads(record => standing(record).state === 'refused')
-      if (refused.length + dropped.length > 0)
-        log.warn({ peers: refused, heads: dropped.length }, 'what was revoked was let go')
-      // A root brings authorities whose records were strangers' before; a dropped head makes place for an honest one.
-      if (isRoot || dropped.length > 0) sync.reconsider()
-    } catch (error) {
-      log.error({ error: String(error) }, 'not all could be checked against the news of what is revoked')
-    }
-  }
-  // Whoever may revoke cannot keep every node busy with it.
-  const doubts = new Coalesced({ work: doubt }, { pauseMs: 1000 })
-  const takeChange = (change: TrustChange) => {
-    // A list that was only made anew takes nothing back.
-    if (change === 'renewed') return
-    newRoot ||= change === 'root'
-    doubts.ask()
-  }
-  const stopHealing = new AbortController()
-  const healed = new Turns()
-  const toHeal = new Set<string>()
-  /** One at work and at most one after it, whatever number of heads say that there is something to unite. */
-  const heal = async (publisher: string, name: string) => {
-    const deps = healing(publisher, name)
-    const key = `${publisher}/${name}`
-    if (deps === undefined || toHeal.has(key)) return
-    toHeal.add(key)
-    await healed
-      .take(key, async () => {
-        toHeal.delete(key)
-        await healHead(deps, name, { graceMs: healGraceMs, signal: stopHealing.signal })
-      })
-      .catch((error: unknown) =>
-        log.warn({ package: name, error: String(error) }, 'contradicting heads could not be united'),
-      )
-  }
-  let renewal: NodeJS.Timeout | undefined
-  const renewing: Service = {
-    async start() {
-      const renew = () =>
-        renewAll().then(
-          renewed => renewed > 0 && log.info({ renewed }, 'heads were signed anew'),
-          (error: unknown) => log.error({ error: String(error) }, 'heads could not be signed anew'),
-        )
-      void renew()
-      renewal = setInterval(renew, renewEveryMs).unref()
-    },
-    async stop() {
-      clearInterval(renewal)
-      stopHealing.abort()
-    },
-  }
+  const doubts = new Doubts({
+    recheck: () => libp2p.recheck(),
+    dropHeads: () => catalogue.dropHeads(record => standing(record).state === 'refused'),
+    reconsider: () => sync.reconsider(),
+    log,
+  })
   const events: Service = {
     async start() {
       catalogue.onRecord(event => {
         sync.announce(event.id)
-        if (event.kind === 'equivocation') void heal(event.publisher, event.name)
+        if (event.kind === 'equivocation') void headKeeper.heal(event.publisher, event.name)
       })
       catalogue.onForget(({ root }) => {
         if (catalogue.releasesByRoot(root).length > 0) return
@@ -665,9 +533,9 @@ export async function createNode(
       host.onPeer((_peer, change) => {
         if (change === 'connected') announcer.wake()
       })
-      trust.chain.onChange(takeChange)
+      trust.chain.onChange(change => doubts.take(change))
       // What a crash kept from being let go, and what came with new certificates.
-      doubts.ask()
+      doubts.take('revoked')
     },
     stop: () => doubts.stop(),
   }
@@ -703,31 +571,11 @@ export async function createNode(
     sync,
     delegations,
     replication,
-    renewing,
+    headKeeper,
     trustNews,
     ...membership.services,
   ]
   return { api, tokens, peer: host.peer, addresses: () => host.addresses(), ...inOrder(services, log) }
-}
-
-function membershipStatus(trust: NetworkTrust): Status['membership'] {
-  const root = trust.chain.network
-  const standing = trust.standing()
-  const clock = trust.clocks.trouble()
-  return {
-    ...{ root, state: standing.state },
-    ...(standing.state === 'current' ? {} : { why: standing.why }),
-    ...(clock === undefined ? {} : { clock }),
-  }
-}
-
-function bandwidthStatus({ bandwidth }: Config, limited: LimitedHost | undefined): Status['bandwidth'] {
-  const { up, down, perPeerUp, perPeerDown } = bandwidth
-  const traffic = limited?.traffic()
-  return {
-    up: { limit: up, perPeerLimit: perPeerUp, ...traffic?.up },
-    down: { limit: down, perPeerLimit: perPeerDown, ...traffic?.down },
-  }
 }
 
 const expiredResult = (root: string, keptSeconds: number) =>
@@ -736,35 +584,3 @@ const expiredResult = (root: string, keptSeconds: number) =>
     `The outputs of this execution are gone: they are kept for ${keptSeconds} seconds (storage.keepResultsSeconds). Execute it again.`,
     { root },
   )
-
-function storeOptions({ content }: HomePaths, { storage }: Config) {
-  const { maxBytes, reserveBytes } = storage
-  return { directory: content, reserveBytes, ...(maxBytes === undefined ? {} : { maxBytes }) }
-}
-
-function replicationOptions({ replication }: Config) {
-  const { factor, accept, maxBytes, checkEverySeconds, verifyEverySeconds } = replication
-  return {
-    ...{ factor, accept, maxBytes },
-    ...{ graceMs: replication.graceSeconds * 1000, settleMs: replication.settleSeconds * 1000 },
-    ...{ checkEveryMs: checkEverySeconds * 1000, verifyEveryMs: verifyEverySeconds * 1000 },
-  }
-}
-
-function executorOptions({ execution }: Config) {
-  const defaults = defaultExecutorOptions()
-  const { cpuCores, memoryMb, storageMb, runSeconds, processes, outputMb } = execution.ceiling
-  return {
-    ...defaults,
-    ceiling: {
-      ...defaults.ceiling,
-      ...Object.fromEntries(
-        Object.entries({ cpuCores, memoryMb, storageMb }).filter(([, value]) => value !== undefined),
-      ),
-      runSeconds,
-      processes,
-      outputBytes: outputMb * 1024 * 1024,
-    },
-    queueLength: execution.maxQueued,
-  }
-}
