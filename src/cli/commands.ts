@@ -467,7 +467,11 @@ const trustCommands: readonly Command[] = [
     operands: [],
     summary: 'who may do what',
     options: [],
-    examples: [['catalog trust token --help', 'tokens for other users of this machine']],
+    examples: [
+      ['catalog trust show', 'the network, this node’s certificates, and what is revoked'],
+      ['catalog trust invite --label laboratory-3', 'another node joins with the line that it prints'],
+      ["catalog trust grant 'acme/*' --to 12D3KooW…", 'and may publish these names then'],
+    ],
     completeOperands: [
       'show',
       'can',
