@@ -229,7 +229,7 @@ function send(child: ChildProcess, index: number, bytes: Uint8Array): void {
 
 /**
  * Ends pid 1 of the sandbox, with which the kernel ends everything in it; bwrap reaps it and ends. Where the start has
- * not come so far, or bwrap does not end, bwrap is killed, and its --die-with-parent does the rest.
+ * not come so far, or bwrap does not end, bwrap and its group are killed, and its --die-with-parent does the rest.
  */
 function endTree(child: ChildProcess): void {
   const gone = (): boolean => child.exitCode !== null || child.signalCode !== null
@@ -241,8 +241,20 @@ function endTree(child: ChildProcess): void {
     } catch {
       // Gone with pid 1.
     }
-  if (inside.length === 0) child.kill('SIGKILL')
-  else setTimeout(() => gone() || child.kill('SIGKILL'), 300)
+  if (inside.length === 0) endGroup(child)
+  else setTimeout(() => gone() || endGroup(child), 300)
+}
+
+/**
+ * Ends bwrap with its process group: a child that it makes in this very moment, and that does not know yet with whom it
+ * is to die, would else wait for it for ever, and hold the pipes open.
+ */
+function endGroup(child: ChildProcess): void {
+  try {
+    process.kill(-(child.pid as number), 'SIGKILL')
+  } catch {
+    child.kill('SIGKILL')
+  }
 }
 
 interface End {
