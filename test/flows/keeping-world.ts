@@ -122,6 +122,8 @@ export class World {
   readonly #running = new Map<string, Promise<void>>()
   /** Counts of what may take a claim back. */
   readonly #removals = new Map<string, number>()
+  /** How many of them run. */
+  readonly #removing = new Map<string, number>()
   readonly #wrong: string[] = []
   #dead = false
 
@@ -257,8 +259,7 @@ export class World {
 
   async unpin(number: number): Promise<void> {
     const { foreign, root } = this.#package(number)
-    this.#takeBack(root)
-    await this.#attempt(() => unpin({ pins: this.#pins }, foreign))
+    await this.#takingBack(root, () => unpin({ pins: this.#pins }, foreign))
   }
 
   owe(number: number, owed: boolean): void {
@@ -272,8 +273,7 @@ export class World {
     const { root, foreign } = this.#package(number)
     const mine = this.catalogue.releasesByRoot(root).find(({ publisher }) => publisher === 'self')
     if (own && mine === undefined) return
-    this.#takeBack(root)
-    await this.#attempt(async () => {
+    await this.#takingBack(root, async () => {
       const release = own ? await this.catalogue.release((mine as { id: string }).id) : foreign
       if (release === undefined) return
       const deps = {
@@ -374,31 +374,40 @@ export class World {
     }
   }
 
-  #takeBack(root: string): void {
+  async #takingBack(root: string, work: () => Promise<unknown>): Promise<void> {
     this.#removals.set(root, (this.#removals.get(root) ?? 0) + 1)
+    this.#removing.set(root, (this.#removing.get(root) ?? 0) + 1)
     this.#options.claims.drop(root)
+    await this.#attempt(work)
+    this.#removing.set(root, (this.#removing.get(root) ?? 0) - 1)
   }
 
   /** Claims the root once the work is done, unless something took it away meanwhile. */
   async #claiming(root: string, work: () => Promise<unknown>): Promise<void> {
-    const before = this.#removals.get(root)
+    const isContested = this.#contest(root)
     const done = await this.#attempt(work)
-    if (!done || this.#removals.get(root) !== before) return
+    if (!done || isContested()) return
     this.#options.claims.keep(root)
     const state = await this.store.state(root)
-    if (state !== 'complete' && this.#removals.get(root) === before && !this.#dead)
+    if (state !== 'complete' && !isContested() && !this.#dead)
       this.#wrong.push(`${root} is ${state ?? 'gone'} as soon as it was acknowledged`)
+  }
+
+  /** Tells whether anything has been taking the root away since now: what is done meanwhile may come before it. */
+  #contest(root: string): () => boolean {
+    const before = this.#removals.get(root)
+    const running = (this.#removing.get(root) ?? 0) > 0
+    return () => running || this.#removals.get(root) !== before
   }
 
   /** Fails only where the user took the content away meanwhile. */
   async #undisturbed(number: number, work: (content: WorldPackage) => Promise<unknown>): Promise<void> {
     const content = this.#package(number)
-    const before = this.#removals.get(content.root)
+    const isContested = this.#contest(content.root)
     try {
       await work(content)
     } catch (error) {
-      const excused =
-        this.#dead || this.#removals.get(content.root) !== before || isCatalogError(error, 'quota-exceeded')
+      const excused = this.#dead || isContested() || isCatalogError(error, 'quota-exceeded')
       if (!excused) this.#wrong.push(`work with ${content.root} failed: ${String(error)}`)
     }
   }
