@@ -16,7 +16,7 @@ import type {
 import type { Admission } from './network/admission.ts'
 import type { NetworkTrust } from './network-trust.ts'
 import type { Authority } from './trust/authority.ts'
-import { type Certificate, decodeChain, type PublisherRight } from './trust/certificate.ts'
+import { type Certificate, decodeChain, leafOf, type PublisherRight } from './trust/certificate.ts'
 import type { Chain } from './trust/certificate-files.ts'
 import { subjectOf } from './trust/chain.ts'
 import type { DocumentSigner } from './trust/document.ts'
@@ -110,7 +110,7 @@ function show({ trust, authority, config }: TrustApiDeps): TrustView {
 }
 
 function certificateView(trust: NetworkTrust, chain: Chain): CertificateView {
-  const leaf = decodeChain(chain)[0] as Certificate
+  const leaf = leafOf(chain)
   const { type, fingerprint: certificate, issuer, label, notBefore, notAfter } = leaf
   return {
     ...{ type, certificate, subject: subjectOf(leaf), issuer, notBefore, notAfter },
@@ -229,25 +229,20 @@ const capabilityCheck = (whose: string, capabilities: readonly string[], operati
 
 /** What this node's operator has decided, whatever certificates grant. */
 function policyChecks({ execution, replication }: Config, operation: TrustOperation): Check[] {
+  const policy = (holds: boolean, yes: string, no: string): Check[] => [
+    { check: 'policy', holds, says: holds ? yes : no },
+  ]
   if (operation === 'execute')
-    return [
-      {
-        check: 'policy',
-        holds: execution.offer,
-        says: execution.offer
-          ? 'this node runs packages for others'
-          : 'this node runs nothing for others (execution.offer is false)',
-      },
-    ]
+    return policy(
+      execution.offer,
+      'this node runs packages for others',
+      'this node runs nothing for others (execution.offer is false)',
+    )
   if (operation === 'replicate')
-    return [
-      {
-        check: 'policy',
-        holds: replication.accept,
-        says: replication.accept
-          ? 'this node keeps copies for others'
-          : 'this node keeps no copies for others (replication.accept is false)',
-      },
-    ]
+    return policy(
+      replication.accept,
+      'this node keeps copies for others',
+      'this node keeps no copies for others (replication.accept is false)',
+    )
   return []
 }

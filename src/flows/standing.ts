@@ -1,14 +1,10 @@
 // What a head is worth at this time: its chain (trust's to say), its own life, and what extends it. A release counts
 // where a current head lists it; a stale head still tells what there was.
 import type { Envelope, FreshnessStatement } from '../assets/release.ts'
-import type { ErrorCode } from '../base/errors.ts'
+import type { Standing } from '../trust/trust-chain.ts'
 import type { Head } from './resolve.ts'
 
-export type Standing =
-  | { readonly state: 'current' }
-  /** Too old to be sure of; `since` in ms since 1970. `why` is a sentence. */
-  | { readonly state: 'stale'; readonly why: string; readonly since: number; readonly expired?: true }
-  | { readonly state: 'refused'; readonly code: ErrorCode; readonly why: string }
+export type { Standing }
 
 /**
  * Whether an envelope's chain is valid now, nothing in it revoked, and this node not cut off from the news of it.

@@ -7,7 +7,7 @@ import { keyOfPeer, peerOfKey } from '../network/identity.ts'
 import type { Authority, Issued } from '../trust/authority.ts'
 import {
   type Certificate,
-  decodeChain,
+  leafOf,
   type NodeCapability,
   type NodeRole,
   nodeCapabilities,
@@ -129,9 +129,7 @@ export class Administration {
     }
     const { authority } = this.#authority('Nothing was revoked')
     const fingerprints = await this.#targets(target, allowRotation, authority)
-    const own = (['node', 'publisher'] as const).map(
-      kind => decodeChain(this.#deps.own.chain(kind))[0]?.fingerprint,
-    )
+    const own = (['node', 'publisher'] as const).map(kind => leafOf(this.#deps.own.chain(kind)).fingerprint)
     if (fingerprints.some(one => own.includes(one) || one === authority.certificate.fingerprint))
       throw new CatalogError(
         'invalid-request',
@@ -183,7 +181,7 @@ export class Administration {
       { roles, capabilities, label: order.label ?? request.label },
       { authority, trust: this.#deps.trust },
     )
-    const [leaf] = decodeChain(joined.publisher) as [Certificate<PublisherGrant>]
+    const leaf = leafOf<PublisherGrant>(joined.publisher)
     return {
       membership: encodeMembershipFile(joined),
       root: this.#deps.trust.network,

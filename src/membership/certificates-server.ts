@@ -8,7 +8,7 @@ import { OneAtATime } from '../base/one-at-a-time.ts'
 import { encodeFrame, FrameReader, type Message } from '../network/frames.ts'
 import type { ByteStream, Host, PeerText } from '../network/host.ts'
 import { keyOfPeer } from '../network/identity.ts'
-import { type Certificate, decodeChain } from '../trust/certificate.ts'
+import { type Certificate, decodeChain, leafOf } from '../trust/certificate.ts'
 import { subjectOf } from '../trust/chain.ts'
 import type { DocumentSigner } from '../trust/document.ts'
 import type { PublicKeys } from '../trust/fields.ts'
@@ -213,7 +213,7 @@ export class CertificatesServer {
     if (by !== undefined && issuer !== undefined && subjectOf(by) === subjectOf(issuer)) return
     const { own, trust } = this.#deps
     const chains = [own.chain('node'), own.chain('publisher'), ...own.delegations()]
-    const chain = chains.find(one => decodeChain(one)[0]?.fingerprint === before.fingerprint) ?? []
+    const chain = chains.find(one => leafOf(one).fingerprint === before.fingerprint) ?? []
     const holds = await trust.prove(chain, { kind: 'any' }).then(
       () => true,
       () => false,

@@ -9,7 +9,7 @@ import { keyOfPeer } from '../network/identity.ts'
 import type { Authority } from '../trust/authority.ts'
 import {
   type Certificate,
-  decodeChain,
+  leafOf,
   type PublisherGrant,
   type PublisherRight,
   publisherRights,
@@ -92,7 +92,7 @@ export class Grants {
         ? this.#delegate(order, key, options)
         : this.#grantNames(authority, order, key, options),
     )
-    const [leaf] = decodeChain(chain) as [Certificate<PublisherGrant>]
+    const leaf = leafOf<PublisherGrant>(chain)
     return {
       certificate: leaf.fingerprint,
       ...{ publisher: leaf.publisher, peer: order.to, names: leaf.names, rights: leaf.rights },
@@ -120,7 +120,7 @@ export class Grants {
 
   async #delegate({ names, to, rights }: GrantOrder, key: Uint8Array, options: CallOptions) {
     const { delegations, own, host } = this.#deps
-    const [mine] = decodeChain(own.chain('publisher')) as [Certificate<PublisherGrant>]
+    const mine = leafOf<PublisherGrant>(own.chain('publisher'))
     if (!mine.rights.includes('delegate'))
       throw new CatalogError(
         'capability-missing',
@@ -146,7 +146,7 @@ export class Grants {
     options: CallOptions,
   ): Promise<Certificate<PublisherGrant>> {
     const { authority, own, host } = this.#deps
-    if (peer === host.peer) return decodeChain(own.chain('publisher'))[0] as Certificate<PublisherGrant>
+    if (peer === host.peer) return leafOf<PublisherGrant>(own.chain('publisher'))
     for (const { certificate } of (await authority?.issuer.current(key)) ?? [])
       if (certificate.type === 'publisher') return certificate
     if (!host.isConnected(peer))

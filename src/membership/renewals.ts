@@ -7,7 +7,7 @@ import type { Log } from '../base/log.ts'
 import type { Host, PeerText } from '../network/host.ts'
 import { keyOfPeer, peerOfKey } from '../network/identity.ts'
 import type { Authority } from '../trust/authority.ts'
-import { type Certificate, decodeChain } from '../trust/certificate.ts'
+import { type Certificate, leafOf } from '../trust/certificate.ts'
 import { type Issuer, isDue } from '../trust/issuer.ts'
 import { askRenewal, type Chain } from './certificates-protocol.ts'
 import type { CertificatesServer, OwnCertificates } from './certificates-server.ts'
@@ -94,7 +94,7 @@ export class Renewals implements Service {
 
   #own(): Certificate[] {
     const { own } = this.#deps
-    return (['node', 'publisher'] as const).map(kind => decodeChain(own.chain(kind))[0] as Certificate)
+    return (['node', 'publisher'] as const).map(kind => leafOf(own.chain(kind)))
   }
 
   #due(): Certificate[] {
@@ -174,7 +174,7 @@ export class Renewals implements Service {
       )
       try {
         for (const chain of await delegations.renewFor(holder))
-          if (!before.has(decodeChain(chain)[0]?.fingerprint ?? '')) await outbox.send(peer, chain)
+          if (!before.has(leafOf(chain).fingerprint)) await outbox.send(peer, chain)
       } catch (error) {
         log.warn({ peer, error: String(error) }, 'a delegation could not be renewed')
       }

@@ -12,7 +12,7 @@ import type { CallOptions, Service } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import { OneAtATime } from '../base/one-at-a-time.ts'
 import type { Host, PeerText } from '../network/host.ts'
-import { type Certificate, decodeChain, type PublisherGrant } from '../trust/certificate.ts'
+import { type Certificate, leafOf, type PublisherGrant } from '../trust/certificate.ts'
 import type { DocumentSigner } from '../trust/document.ts'
 import { grantsPattern } from '../trust/name-pattern.ts'
 import { provePossession } from '../trust/possession.ts'
@@ -153,12 +153,12 @@ export class RotatePublisher implements Service {
     options: CallOptions,
   ): Promise<Rotated> {
     const { own, next, signHeads, renewals, withdrawals, log } = this.#deps
-    const before = decodeChain(own.chain('publisher'))[0] as Certificate<PublisherGrant>
+    const before = leafOf<PublisherGrant>(own.chain('publisher'))
     const { fingerprint: oldKeys } = own.publisher
     this.#refuseAlone()
     const signer = await next.prepare()
     const { chain, by } = await this.#certify(before, signer, options)
-    const [leaf] = decodeChain(chain) as [Certificate<PublisherGrant>]
+    const leaf = leafOf<PublisherGrant>(chain)
     // From here on it is done: what follows is told, and can be done again.
     const lost = await next.swap(chain)
     log.info({ certificate: leaf.fingerprint, keys: signer.fingerprint }, 'the publisher has new keys')

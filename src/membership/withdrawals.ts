@@ -10,7 +10,7 @@ import type { Log } from '../base/log.ts'
 import { OneAtATime } from '../base/one-at-a-time.ts'
 import type { PeerText } from '../network/host.ts'
 import { keyOfPeer } from '../network/identity.ts'
-import { type Certificate, decodeChain, type PublisherGrant } from '../trust/certificate.ts'
+import { leafOf, type PublisherGrant } from '../trust/certificate.ts'
 import { isFingerprint } from '../trust/fields.ts'
 import type { Issuer } from '../trust/issuer.ts'
 import {
@@ -61,7 +61,7 @@ export class Withdrawals implements Service {
     try {
       const stored = await records.get('list')
       if (stored === undefined) return
-      const [leaf] = decodeChain(own.chain('publisher')) as [Certificate<PublisherGrant>]
+      const leaf = leafOf<PublisherGrant>(own.chain('publisher'))
       const { fingerprint } = decodeRevocations(stored)
       if (trust.withdrawalsOf(leaf)?.fingerprint !== fingerprint) await this.renew()
     } catch (error) {
@@ -98,7 +98,7 @@ export class Withdrawals implements Service {
   async #revoke(fingerprints: readonly string[], reason: string): Promise<RevocationList> {
     const { own, trust, now, records } = this.#deps
     const [chain, signer] = [own.chain('publisher'), own.publisher]
-    const [leaf] = decodeChain(chain) as [Certificate<PublisherGrant>]
+    const leaf = leafOf<PublisherGrant>(chain)
     const stored = await records.get('list')
     const believed = trust.withdrawalsOf(leaf)
     const lists = [stored === undefined ? undefined : decodeRevocations(stored), believed]

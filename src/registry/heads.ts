@@ -315,9 +315,10 @@ export class Heads {
     const entry = this.#table.get(key)
     const bytes = entry === undefined ? undefined : await records.headBytes(key)
     if (entry === undefined || bytes === undefined) return gone
-    const { publisher, name } = decodeEnvelope(bytes).statement
+    const head = decodeEnvelope(bytes) as HeadEnvelope
+    const { publisher, name } = head.statement
     const fresh = await this.freshness(publisher, name)
-    if (isRefused(decodeEnvelope(bytes) as HeadEnvelope)) {
+    if (isRefused(head)) {
       await records.deleteHead(key, entry, notices.removing(freshnessKey(key)))
       this.#table.remove(key)
       quota.count(publisher, -1, -entry.bytes)

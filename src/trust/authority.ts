@@ -11,6 +11,7 @@ import {
   type Certificate,
   type CertificateType,
   decodeChain,
+  leafOf,
   type NodeCapability,
   type NodeRole,
   type PublisherRight,
@@ -87,7 +88,7 @@ export class Authority implements Service {
         ...(backdateMs === undefined ? {} : { backdateMs }),
       },
     )
-    this.certificate = decodeChain(deps.chain)[0] as Certificate
+    this.certificate = leafOf(deps.chain)
   }
 
   /** For what was granted before: renewal and what a node has now. */

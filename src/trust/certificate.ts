@@ -133,20 +133,27 @@ export function decodeCertificate(bytes: Uint8Array): Certificate {
   return { ...decodeCommon(fields), ...decodeGrant(fields, type), ...document }
 }
 
-/** A chain as it travels, leaf first. @throws CatalogError `certificate-malformed` */
-export function decodeChain(chain: readonly Uint8Array[]): Certificate[] {
+/** Before anything of a chain is decoded or hashed. @throws CatalogError `certificate-malformed` */
+export function checkChainSize(chain: readonly Uint8Array[]): void {
+  const { maxChain, maxChainBytes } = certificateLimits
   const size = chain.reduce((sum, bytes) => sum + bytes.byteLength, 0)
-  if (
-    chain.length === 0 ||
-    chain.length > certificateLimits.maxChain ||
-    size > certificateLimits.maxChainBytes
-  )
+  if (chain.length === 0 || chain.length > maxChain || size > maxChainBytes)
     throw new CatalogError(
       'certificate-malformed',
-      `A chain of ${chain.length} certificates and ${size} bytes is refused: it has 1 to ${certificateLimits.maxChain}, of at most ${certificateLimits.maxChainBytes} bytes together.`,
+      `A chain of ${chain.length} certificates and ${size} bytes is refused: it has 1 to ${maxChain}, of at most ${maxChainBytes} bytes together.`,
     )
+}
+
+/** A chain as it travels, leaf first. @throws CatalogError `certificate-malformed` */
+export function decodeChain(chain: readonly Uint8Array[]): Certificate[] {
+  checkChainSize(chain)
   return chain.map(decodeCertificate)
 }
+
+/** The first certificate of a chain, whose kind the caller knows. @throws CatalogError `certificate-malformed` */
+export const leafOf = <G extends CertificateGrant = CertificateGrant>(
+  chain: readonly Uint8Array[],
+): Certificate<G> => decodeChain(chain)[0] as unknown as Certificate<G>
 
 function decodeCommon(fields: Fields): Common {
   fields.version(1)

@@ -3,10 +3,9 @@
 import { randomBytes } from 'node:crypto'
 import {
   type AuthorityGrant,
-  type Certificate,
   type CertificateGrant,
-  decodeChain,
   issueCertificate,
+  leafOf,
   nodeCapabilities,
   nodeRoles,
   publisherRights,
@@ -101,7 +100,7 @@ export async function certifyOwn(
   { node, publisher }: OwnKeys,
   { names, now }: { readonly names: readonly string[]; readonly now: number },
 ): Promise<OwnCertified> {
-  const [authority] = decodeChain(chain) as [Certificate]
+  const authority = leafOf(chain)
   const { network, fingerprint: issuer, notAfter: end } = authority
   const issue = async (subject: PublicKeys, grant: CertificateGrant): Promise<Chain> => {
     const validity = {

@@ -8,6 +8,7 @@ import {
   type CertificateGrant,
   decodeChain,
   issueCertificate,
+  leafOf,
   type NodeGrant,
   type PublisherGrant,
 } from './certificate.ts'
@@ -133,7 +134,7 @@ export class Issuer {
 
   async #renew({ certificate, holder }: LedgerEntry): Promise<readonly Uint8Array[]> {
     const above = this.#deps.chain()
-    const unchanged = certificate.issuer === decodeChain(above)[0]?.fingerprint
+    const unchanged = certificate.issuer === leafOf(above).fingerprint
     if (unchanged && !isDue(certificate, this.#deps.now())) return [certificate.bytes, ...above]
     const { subject, label } = certificate
     return this.issue({ grant: grantOf(certificate), subject, label, holder })

@@ -2,7 +2,13 @@
 // is decided here, so that a flow asks for a name and gets somebody who holds it.
 import { equalBytes } from '../base/cbor.ts'
 import { CatalogError } from '../base/errors.ts'
-import { type Certificate, decodeChain, type PublisherGrant, type PublisherRight } from './certificate.ts'
+import {
+  type Certificate,
+  decodeChain,
+  leafOf,
+  type PublisherGrant,
+  type PublisherRight,
+} from './certificate.ts'
 import type { Chain } from './certificate-files.ts'
 import type { EnvelopeSigner } from './envelope.ts'
 import { grantsName } from './name-pattern.ts'
@@ -117,7 +123,7 @@ export class PublisherIdentities {
 
   #isForKeys(chain: Chain): boolean {
     const { ed25519, falcon } = this.#signer.publicKeys
-    const subject = decodeChain(chain)[0]?.subject
+    const subject = leafOf(chain).subject
     return subject !== undefined && equalBytes(subject.ed25519, ed25519) && equalBytes(subject.falcon, falcon)
   }
 

@@ -7,7 +7,8 @@ import { cidOf } from '../base/cid.ts'
 import { CatalogError, type ErrorCode, isCatalogError } from '../base/errors.ts'
 import { blake3 } from '../base/hash.ts'
 import type { Log } from '../base/log.ts'
-import { type Certificate, certificateLimits, decodeCertificate, decodeChain } from './certificate.ts'
+import { OneAtATime } from '../base/one-at-a-time.ts'
+import { type Certificate, checkChainSize, decodeCertificate } from './certificate.ts'
 import { type ChainContext, type ChainSignature, checkChain, type Usage } from './chain.ts'
 import { decodeDocument, decodeStrictly } from './document.ts'
 import { lengthPrefixed } from './length-prefixed.ts'
@@ -48,7 +49,10 @@ export interface TrustChainOptions {
 /** What a chain is worth now. */
 export type Standing =
   | { readonly state: 'current' }
-  /** `expired`: a certificate has had its day; else this node is cut off from the news of it. */
+  /**
+   * Too old to be sure of, since then (ms since 1970). `expired`: a certificate has had its day; else this node is cut
+   * off from the news of it. `why` is a sentence.
+   */
   | { readonly state: 'stale'; readonly why: string; readonly since: number; readonly expired?: true }
   | { readonly state: 'refused'; readonly code: ErrorCode; readonly why: string }
 
@@ -126,7 +130,7 @@ export class TrustChain {
   readonly #waitingRoots = new Map<number, Uint8Array>()
   readonly #listeners = new Set<(change: TrustChange) => void>()
   #root: Root | undefined
-  #turn: Promise<unknown> = Promise.resolve()
+  readonly #turn = new OneAtATime()
 
   constructor(deps: TrustChainDeps, options: TrustChainOptions) {
     this.#deps = deps
@@ -198,9 +202,7 @@ export class TrustChain {
   async accept(bytes: Uint8Array): Promise<'added' | 'known' | 'waiting'> {
     const isRoot = typeOf(bytes) === 'root'
     // One after the other: between the look at what is known and its replacement nothing newer may come in.
-    const mine = this.#turn.then(() => (isRoot ? this.#acceptRoot(bytes) : this.#acceptRevocations(bytes)))
-    this.#turn = mine.catch(() => undefined)
-    return mine
+    return this.#turn.run(() => (isRoot ? this.#acceptRoot(bytes) : this.#acceptRevocations(bytes)))
   }
 
   async #acceptRoot(bytes: Uint8Array): Promise<'added' | 'known' | 'waiting'> {
@@ -403,13 +405,7 @@ export class TrustChain {
   }
 
   #decode(chain: readonly Uint8Array[]): readonly Certificate[] {
-    const size = chain.reduce((sum, bytes) => sum + bytes.byteLength, 0)
-    if (
-      chain.length === 0 ||
-      chain.length > certificateLimits.maxChain ||
-      size > certificateLimits.maxChainBytes
-    )
-      return decodeChain(chain)
+    checkChainSize(chain)
     const known = this.#chains.get(digestOf(chain))
     if (known !== undefined) return known
     return chain.map(bytes => this.#decoded.get(cidOf(bytes)) ?? decodeCertificate(bytes))
