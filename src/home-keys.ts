@@ -325,7 +325,7 @@ async function protect(
   return changed
 }
 
-/** What a crash left half-written beside the keys; homes from before encryption may have a plain key there. */
+/** What a crash left half-written beside the keys. */
 async function removeLeftovers(directory: string): Promise<void> {
   const names = await readdir(directory).catch(() => undefined)
   if (names === undefined) return

@@ -74,7 +74,7 @@ export function createMembership(deps: MembershipDeps): Membership {
       return own.publisher
     },
     chain: () => own.chain('publisher'),
-    ledger: new Ledger({ records: scope('delegations') }),
+    ledger: new Ledger({ records: scope('issued') }),
     ...{ trust: chain, now },
   })
   const issuers = authority === undefined ? [delegations] : [authority.issuer, delegations]

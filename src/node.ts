@@ -511,6 +511,8 @@ export async function createNode(
     },
   }
   const doubts = new Doubts({
+    records: scope('doubts'),
+    digest: () => trust.chain.digest(),
     recheck: () => libp2p.recheck(),
     dropHeads: () => catalogue.dropHeads(record => standing(record).state === 'refused'),
     reconsider: () => sync.reconsider(),
@@ -534,10 +536,7 @@ export async function createNode(
         if (change === 'connected') announcer.wake()
       })
       trust.chain.onChange(change => doubts.take(change))
-      // What a crash kept from being let go, and what came with new certificates.
-      doubts.take('revoked')
     },
-    stop: () => doubts.stop(),
   }
 
   const services: readonly Service[] = [
@@ -560,6 +559,7 @@ export async function createNode(
     // Before anybody can reach this node: what is stored from now on is never taken for a leftover.
     tidy,
     events,
+    doubts,
     refusals,
     libp2p,
     ...(limited === undefined ? [] : [limited]),

@@ -1,6 +1,7 @@
 // What a node does by itself for as long as it runs: collecting garbage, renewing and uniting heads, looking again at what
 // it believed when something is revoked. A part of the composition root.
 import { Coalesced } from './base/coalesced.ts'
+import type { KeyValue } from './base/key-value.ts'
 import type { Service } from './base/lifecycle.ts'
 import type { Log } from './base/log.ts'
 import { type CollectDeps, type CollectOptions, collect } from './flows/collect.ts'
@@ -103,6 +104,9 @@ export class HeadKeeper implements Service {
 }
 
 export interface DoubtsDeps {
+  readonly records: KeyValue
+  /** A digest of what decides whether somebody is believed. */
+  readonly digest: () => string
   /** Connected members that hold no more; they are let go. */
   readonly recheck: () => Promise<readonly string[]>
   /** Heads that hold no more. */
@@ -112,8 +116,13 @@ export interface DoubtsDeps {
   readonly log: Log
 }
 
-/** Looks again at what was believed under older news: members, and the heads of publishers. */
-export class Doubts {
+const lookedUnderKey = 'looked-under'
+
+/**
+ * Looks again at what was believed under older news: members, and the heads of publishers. Under which news it has
+ * looked is on record, so that a start after a crash does what was left, and any other does not read every head.
+ */
+export class Doubts implements Service {
   readonly #deps: DoubtsDeps
   // Whoever may revoke cannot keep every node busy with it.
   readonly #runs = new Coalesced({ work: () => this.#look() }, { pauseMs: 1000 })
@@ -121,6 +130,11 @@ export class Doubts {
 
   constructor(deps: DoubtsDeps) {
     this.#deps = deps
+  }
+
+  async start(): Promise<void> {
+    const before = await this.#deps.records.get(lookedUnderKey)
+    if (before === undefined || Buffer.from(before).toString() !== this.#deps.digest()) this.#runs.ask()
   }
 
   take(change: TrustChange): void {
@@ -135,15 +149,17 @@ export class Doubts {
   }
 
   async #look(): Promise<void> {
-    const { recheck, dropHeads, reconsider, log } = this.#deps
+    const { records, recheck, dropHeads, reconsider, log } = this.#deps
     const isRoot = this.#newRoot
     this.#newRoot = false
+    const digest = this.#deps.digest()
     try {
       const [peers, dropped] = [await recheck(), await dropHeads()]
       if (peers.length + dropped.length > 0)
         log.warn({ peers, heads: dropped.length }, 'what was revoked was let go')
       // A root brings authorities whose records were strangers' before; a dropped head makes place for an honest one.
       if (isRoot || dropped.length > 0) reconsider()
+      await records.put(lookedUnderKey, Buffer.from(digest))
     } catch (error) {
       log.error({ error: String(error) }, 'not all could be checked against the news of what is revoked')
     }

@@ -1,4 +1,4 @@
-// One key on disk, encrypted or (in homes from before encryption) plain: read, made once, put under another secret.
+// One key on disk, encrypted, or plain where its owner put it there so: read, made once, put under another secret.
 // What the key's bytes mean belongs to its reader; the format of encryption is key-encryption.ts.
 import { equalBytes } from '../base/cbor.ts'
 import { CatalogError, isCatalogError } from '../base/errors.ts'

@@ -5,7 +5,7 @@
 //                 lp("catalog/publisher/v1") || lp(Ed25519 public key) || lp(Falcon-1024 public key)
 //                 with lp(x) = length of x as 4 bytes, big-endian, then x
 //   key file    = canonical CBOR { v: 1, type: "catalog/publisher-keys", ed25519: { publicKey, secretKey },
-//                 falcon: { publicKey, secretKey } }; encrypted, unless the home is from before encryption
+//                 falcon: { publicKey, secretKey } }; encrypted by the node itself
 //   node falcon = canonical CBOR { v: 1, type: "catalog/node-falcon-key", falcon: { publicKey, secretKey } }
 import { base32 } from 'multiformats/bases/base32'
 import { decodeCbor, encodeCbor, equalBytes } from '../base/cbor.ts'

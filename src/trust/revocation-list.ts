@@ -12,7 +12,6 @@ import {
   signDocument,
 } from './document.ts'
 import { Fields } from './fields.ts'
-import { grantsPattern } from './name-pattern.ts'
 import type { SignatureCheck } from './signature-check.ts'
 
 export const revocationLimits = {
@@ -123,13 +122,10 @@ export function withdrawing(list: Pick<RevocationList, 'chain'>): Withdrawing | 
   return leaf?.type === 'publisher' ? leaf : undefined
 }
 
-/**
- * Whether a publisher's list may take back certificates for these names: it was signed by a certificate that grants them.
- * Any authority can certify any publisher id, but only for names that it has itself.
- */
-export function withdrawsFor(list: Pick<RevocationList, 'chain'>, names: readonly string[]): boolean {
+/** Patterns of the names whose delegations a publisher's list may take back: those that the certificate which signed it grants. */
+export function withdrawnNames(list: Pick<RevocationList, 'chain'>): readonly string[] {
   const [leaf] = decodeChain(list.chain)
-  return leaf?.type === 'publisher' && names.every(name => grantsPattern(leaf.names, name))
+  return leaf?.type === 'publisher' ? leaf.names : []
 }
 
 /**

@@ -12,13 +12,14 @@ import { type Certificate, checkChainSize, decodeCertificate } from './certifica
 import { type ChainContext, type ChainSignature, checkChain, type Usage } from './chain.ts'
 import { decodeDocument, decodeStrictly } from './document.ts'
 import { lengthPrefixed } from './length-prefixed.ts'
+import { grantsPattern } from './name-pattern.ts'
 import {
   decodeRevocations,
   type RevocationList,
   revocationsCheck,
   type Withdrawing,
   withdrawing,
-  withdrawsFor,
+  withdrawnNames,
 } from './revocation-list.ts'
 import { decodeRoot, firstRootChecks, type Root, successionChecks } from './root.ts'
 import type { SignatureCheck } from './signature-check.ts'
@@ -58,6 +59,8 @@ export type Standing =
 
 interface Withdrawn {
   readonly list: RevocationList
+  /** Patterns of the names that it counts for. */
+  readonly names: readonly string[]
   readonly reasons: ReadonlyMap<string, string>
 }
 
@@ -189,6 +192,19 @@ export class TrustChain {
     return [...this.#lists.values()]
   }
 
+  /** A digest of what decides whether a chain is refused: the root, and all that is revoked or taken back. */
+  digest(): string {
+    const entries = [...this.#revoked].flatMap(([issuer, reasons]) =>
+      [...reasons.keys()].map(certificate => `${issuer} ${certificate}`),
+    )
+    for (const [publisher, lists] of this.#withdrawn)
+      for (const [issuer, { reasons }] of lists)
+        entries.push(...[...reasons.keys()].map(certificate => `${publisher} ${issuer} ${certificate}`))
+    return Buffer.from(blake3(Buffer.from([this.root.fingerprint, ...entries.sort()].join('\n')))).toString(
+      'hex',
+    )
+  }
+
   /** Called after a root or a list was believed. Returns the unsubscriber. */
   onChange(listener: (change: TrustChange) => void): () => void {
     this.#listeners.add(listener)
@@ -273,10 +289,10 @@ export class TrustChain {
 
   /** Any authority can certify any publisher id, but only for names that it has: a list counts within those. */
   #withdrawal(publisher: string, certificate: Certificate): string | undefined {
-    for (const { list, reasons } of this.#withdrawn.get(publisher)?.values() ?? []) {
+    for (const { names, reasons } of this.#withdrawn.get(publisher)?.values() ?? []) {
       const reason = reasons.get(certificate.fingerprint)
-      if (reason !== undefined && certificate.type === 'publisher' && withdrawsFor(list, certificate.names))
-        return reason
+      if (reason === undefined || certificate.type !== 'publisher') continue
+      if (certificate.names.every(name => grantsPattern(names, name))) return reason
     }
     return undefined
   }
@@ -293,7 +309,7 @@ export class TrustChain {
     await this.#deps.notices.putNotice(withdrawalNotice(by), cidOf(list.bytes), list.bytes)
     const reasons = new Map(list.revoked.map(({ certificate, reason }) => [certificate, reason]))
     if (before === undefined) this.#withdrawals += 1
-    this.#withdrawn.set(publisher, ofPublisher.set(issuer, { list, reasons }))
+    this.#withdrawn.set(publisher, ofPublisher.set(issuer, { list, names: withdrawnNames(list), reasons }))
     const revokes = list.revoked.some(({ certificate }) => before?.reasons.has(certificate) !== true)
     this.#tell(revokes ? 'revoked' : 'renewed')
     return 'added'
