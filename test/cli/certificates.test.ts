@@ -1,42 +1,20 @@
 // `catalog trust invite|grant|revoke|issue|issued` from the shell to the socket, against a node in memory.
-import { spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { silentLog } from '../../src/base/log.ts'
-import { createControlServer } from '../../src/control/server.ts'
-import { MemoryNode, memoryTokens } from '../control/memory-node.ts'
-import { temporaryDirectory } from '../temporary.ts'
+import { MemoryNode } from '../control/memory-node.ts'
+import { openShell, type Shell } from './shell.ts'
 
-const main = new URL('../../src/cli/main.ts', import.meta.url).pathname
 const peer = `12D3KooW${'b'.repeat(44)}`
-let home: string
-let node: MemoryNode
-let server: ReturnType<typeof createControlServer>
+const node = new MemoryNode()
+let shell: Shell
 
 beforeAll(async () => {
-  home = temporaryDirectory('catalog-cli-')
-  node = new MemoryNode()
-  server = createControlServer(
-    { api: node, tokens: memoryTokens(), log: silentLog },
-    { socketPath: join(home, 'control.sock'), uploadDirectory: join(home, 'uploads') },
-  )
-  await server.start()
+  shell = await openShell(node)
 })
-afterAll(() => server.stop())
+afterAll(() => shell.close())
 
-function trust(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const env = { PATH: process.env['PATH'] ?? '', HOME: home, CATALOG_HOME: home, TZ: 'UTC' }
-  const child = spawn(process.execPath, [main, 'trust', ...args], { cwd: home, env })
-  const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []]
-  child.stdout.on('data', chunk => stdout.push(chunk))
-  child.stderr.on('data', chunk => stderr.push(chunk))
-  return new Promise(resolve =>
-    child.once('close', code =>
-      resolve({ code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }),
-    ),
-  )
-}
+const trust = (...args: string[]) => shell.run(['trust', ...args])
 
 describe('catalog trust', () => {
   it('invite prints the line first, and what to do with it', async () => {
@@ -144,7 +122,7 @@ describe('catalog trust', () => {
   })
 
   it('issue reads a request file, and writes its answer once', async () => {
-    const [request, out] = [join(home, 'a.request'), join(home, 'a.membership')]
+    const [request, out] = [join(shell.home, 'a.request'), join(shell.home, 'a.membership')]
     writeFileSync(request, 'catalog-request-v1 AAAA\n')
     expect((await trust('issue', request)).stdout).toBe('catalog-membership-v1 AAAA\n')
     expect((await trust('issue', request, '--out', out)).stdout).toContain(`the answer in ${out}`)
@@ -153,7 +131,7 @@ describe('catalog trust', () => {
       code: 6,
       stderr: expect.stringContaining('exists'),
     })
-    expect(await trust('issue', join(home, 'none'))).toMatchObject({ code: 4 })
+    expect(await trust('issue', join(shell.home, 'none'))).toMatchObject({ code: 4 })
     writeFileSync(request, 'x'.repeat(100_000))
     expect(await trust('issue', request)).toMatchObject({ code: 8 })
   })

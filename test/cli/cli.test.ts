@@ -3,58 +3,24 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { errorTable, exitCodes } from '../../src/base/errors.ts'
-import { silentLog } from '../../src/base/log.ts'
 import { commands } from '../../src/cli/commands.ts'
 import { formatTable } from '../../src/cli/table.ts'
 import { formatBytes, formatDuration, harmless } from '../../src/cli/text.ts'
-import { createControlServer } from '../../src/control/server.ts'
-import { MemoryNode, memoryTokens } from '../control/memory-node.ts'
+import { MemoryNode } from '../control/memory-node.ts'
 import { temporaryDirectory } from '../temporary.ts'
+import { openShell, type Shell } from './shell.ts'
 
-const main = new URL('../../src/cli/main.ts', import.meta.url).pathname
-
-let home: string
-let node: MemoryNode
-let server: ReturnType<typeof createControlServer>
+const node = new MemoryNode()
+let shell: Shell
 
 beforeAll(async () => {
-  home = temporaryDirectory('catalog-cli-')
-  node = new MemoryNode()
-  server = createControlServer(
-    { api: node, tokens: memoryTokens(), log: silentLog },
-    { socketPath: join(home, 'control.sock'), uploadDirectory: join(home, 'uploads') },
-  )
-  await server.start()
+  shell = await openShell(node)
   node.add('word-count', '1.2.0', new Map([['main.py', Buffer.from('print(1)')]]))
   node.add('acme/hostile', '0.1.0', new Map([['a', Buffer.alloc(5_000_000)]]))
 })
-afterAll(() => server.stop())
+afterAll(() => shell.close())
 
-interface Outcome {
-  readonly code: number | null
-  readonly stdout: string
-  readonly stderr: string
-}
-
-function start(args: readonly string[], options: { cwd?: string; env?: Record<string, string> } = {}) {
-  const env = { PATH: process.env['PATH'] ?? '', HOME: home, CATALOG_HOME: home, ...options.env }
-  const child = spawn(process.execPath, [main, ...args], { cwd: options.cwd ?? home, env })
-  const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []]
-  child.stdout.on('data', chunk => stdout.push(chunk))
-  child.stderr.on('data', chunk => stderr.push(chunk))
-  const ended = new Promise<Outcome>(resolve =>
-    child.once('close', code =>
-      resolve({ code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }),
-    ),
-  )
-  return { child, ended }
-}
-
-function catalog(args: readonly string[], input?: string | Buffer): Promise<Outcome> {
-  const { child, ended } = start(args)
-  child.stdin.end(input)
-  return ended
-}
+const catalog = (args: readonly string[], input?: string | Buffer) => shell.run(args, input)
 
 describe('help', () => {
   it('lists every command and every exit code', async () => {
@@ -70,7 +36,7 @@ describe('help', () => {
 
   it('of every command has examples, and needs neither home nor daemon', async () => {
     const env = { CATALOG_HOME: '/no/such/home' }
-    const texts = await Promise.all(commands.map(({ name }) => start([name, '--help'], { env }).ended))
+    const texts = await Promise.all(commands.map(({ name }) => shell.start([name, '--help'], env).ended))
     for (const [index, { code, stdout }] of texts.entries()) {
       expect(code).toBe(0)
       expect(stdout).toContain(`Usage: catalog ${commands[index]?.name}`)
@@ -113,7 +79,7 @@ describe('without a daemon', () => {
   it.each(['status', 'peers', 'list', 'executions'])(
     '%s says how to start it, and ends with 5',
     async name => {
-      const { code, stdout, stderr } = await start([name, '--home', '/no/such/home']).ended
+      const { code, stdout, stderr } = await shell.start([name, '--home', '/no/such/home']).ended
       expect([code, stdout]).toEqual([5, ''])
       expect(stderr).toContain('catalog daemon')
       expect(stderr).not.toMatch(/\n\s+at /)
@@ -150,8 +116,8 @@ describe('with --json', () => {
 
 describe('publish and fetch', () => {
   it('publish takes a path from where it stands', async () => {
-    mkdirSync(join(home, 'greeting'))
-    writeFileSync(join(home, 'greeting', 'catalog.yaml'), 'x')
+    mkdirSync(join(shell.home, 'greeting'))
+    writeFileSync(join(shell.home, 'greeting', 'catalog.yaml'), 'x')
     const { code, stdout, stderr } = await catalog(['publish', './greeting'])
     expect(code).toBe(0)
     expect(stdout).toMatch(/^Published greeting 1\.0\.0: 1 B in 1 file, 12 ms\nId {4}bafyr4i/)
@@ -166,11 +132,11 @@ describe('publish and fetch', () => {
   it('fetch writes to ./name-version, --out or only into the store', async () => {
     expect(JSON.parse((await catalog(['fetch', 'word-count', '--json'])).stdout)).toMatchObject({
       name: 'word-count',
-      out: join(home, 'word-count-1.2.0'),
+      out: join(shell.home, 'word-count-1.2.0'),
       providers: [{ bytes: 8 }],
     })
     expect(JSON.parse((await catalog(['fetch', 'word-count', '--out', 'x/y', '--json'])).stdout).out).toBe(
-      join(home, 'x/y'),
+      join(shell.home, 'x/y'),
     )
     expect(
       JSON.parse((await catalog(['fetch', 'word-count', '--no-out', '--json'])).stdout),
@@ -208,7 +174,7 @@ describe('execute', () => {
   })
 
   it('takes input from a file or its own, and variables', async () => {
-    writeFileSync(join(home, 'input.txt'), 'from a file')
+    writeFileSync(join(shell.home, 'input.txt'), 'from a file')
     expect((await catalog(['execute', 'word-count', '--input', 'input.txt'])).stdout).toBe('\nfrom a file')
     expect(
       (
@@ -245,7 +211,7 @@ describe('execute', () => {
     expect((await catalog(['execute', 'word-count', '--bogus'])).code).toBe(125)
     expect((await catalog(['execute', 'word-count', '--env', 'novalue'])).code).toBe(125)
     expect((await catalog(['execute', 'word-count', '--input', 'absent.txt'])).code).toBe(125)
-    expect((await start(['execute', 'x', '--home', '/no/such/home']).ended).code).toBe(125)
+    expect((await shell.start(['execute', 'x', '--home', '/no/such/home']).ended).code).toBe(125)
     const lost = await catalog(['execute', 'word-count', '--json', '--', 'lose'])
     expect([lost.code, JSON.parse(lost.stdout).state, JSON.parse(lost.stderr).error.code]).toEqual([
       125,
@@ -255,7 +221,7 @@ describe('execute', () => {
   })
 
   it('Ctrl-C cancels it', async () => {
-    const { child, ended } = start(['execute', 'word-count', '--', 'sleep'])
+    const { child, ended } = shell.start(['execute', 'word-count', '--', 'sleep'])
     await new Promise(resolve => child.stdout.once('data', resolve))
     child.kill('SIGINT')
     const { code, stderr } = await ended
@@ -264,7 +230,7 @@ describe('execute', () => {
   })
 
   it('Ctrl-C ends the wait for its input', async () => {
-    const { child, ended } = start(['execute', 'word-count', '--input', '-'])
+    const { child, ended } = shell.start(['execute', 'word-count', '--input', '-'])
     await new Promise(resolve => setTimeout(resolve, 1_000))
     child.kill('SIGINT')
     expect((await ended).code).toBe(130)
@@ -282,13 +248,13 @@ describe('execute', () => {
     const lines = (await catalog(['logs', id, '-f', '--json'])).stdout.trim().split('\n')
     expect(lines.map(line => JSON.parse(line))).toContainEqual({ stream: 'stdout', text: 'sleep\n' })
     expect(JSON.parse((await catalog(['result', id, '--out', 'outputs', '--json'])).stdout).out).toBe(
-      join(home, 'outputs'),
+      join(shell.home, 'outputs'),
     )
     expect((await catalog(['logs', 'run-none'])).code).toBe(4)
   })
 
   it('a reader that leaves early is no failure', async () => {
-    const { child, ended } = start(['execute', 'word-count', '--', 'flood', '5000000'])
+    const { child, ended } = shell.start(['execute', 'word-count', '--', 'flood', '5000000'])
     child.stdout.once('data', () => child.stdout.destroy())
     expect((await ended).stderr).not.toContain('EPIPE')
   })
@@ -304,8 +270,13 @@ describe('validate', () => {
   }
 
   it('accepts a package without home or daemon', async () => {
-    const { code, stdout } = await start(['validate', write(manifest), '--json', '--home', '/no/such/home'])
-      .ended
+    const { code, stdout } = await shell.start([
+      'validate',
+      write(manifest),
+      '--json',
+      '--home',
+      '/no/such/home',
+    ]).ended
     expect([code, JSON.parse(stdout)]).toEqual([0, { valid: true, name: 'tiny', version: '1.0.0' }])
   })
 
@@ -334,12 +305,12 @@ describe('validate', () => {
 
 describe('completion', () => {
   it('for bash parses, and completes commands, options, values and paths', async () => {
-    const script = join(home, 'completion.bash')
+    const script = join(shell.home, 'completion.bash')
     writeFileSync(script, (await catalog(['completion', 'bash'])).stdout)
     const complete = async (...words: string[]): Promise<string[]> => {
       const list = words.map(word => `'${word}'`).join(' ')
       const code = `set -eu; compopt() { :; }; source ${script}; COMP_WORDS=(${list}); COMP_CWORD=${words.length - 1}; _catalog; printf '%s\\n' "\${COMPREPLY[@]}"`
-      const child = spawn('bash', ['-c', code], { cwd: home })
+      const child = spawn('bash', ['-c', code], { cwd: shell.home })
       const chunks: Buffer[] = []
       child.stdout.on('data', chunk => chunks.push(chunk))
       child.stderr.on('data', chunk => chunks.push(chunk))

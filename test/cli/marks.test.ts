@@ -1,40 +1,18 @@
 // The commands by which a publisher marks what it has published, and what others are shown of it.
-import { spawn } from 'node:child_process'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { silentLog } from '../../src/base/log.ts'
-import { createControlServer } from '../../src/control/server.ts'
-import { MemoryNode, memoryTokens } from '../control/memory-node.ts'
-import { temporaryDirectory } from '../temporary.ts'
+import { MemoryNode } from '../control/memory-node.ts'
+import { openShell, type Shell } from './shell.ts'
 
-const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
-
-let home: string
-let server: ReturnType<typeof createControlServer>
+const node = new MemoryNode()
+let shell: Shell
 
 beforeAll(async () => {
-  home = temporaryDirectory('catalog-cli-')
-  const node = new MemoryNode()
-  server = createControlServer(
-    { api: node, tokens: memoryTokens(), log: silentLog },
-    { socketPath: join(home, 'control.sock'), uploadDirectory: join(home, 'uploads') },
-  )
-  await server.start()
+  shell = await openShell(node)
   node.add('word-count', '1.2.0', new Map([['main.py', Buffer.from('print(1)')]]))
 })
-afterAll(() => server.stop())
+afterAll(() => shell.close())
 
-async function catalog(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, [main, ...args], {
-    env: { PATH: process.env['PATH'] ?? '', HOME: home, CATALOG_HOME: home },
-  })
-  const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []]
-  child.stdout.on('data', chunk => stdout.push(chunk))
-  child.stderr.on('data', chunk => stderr.push(chunk))
-  const code = await new Promise<number | null>(resolve => child.once('close', resolve))
-  return { code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }
-}
+const catalog = (...args: string[]) => shell.run(args)
 
 describe('catalog yank', () => {
   it('marks a version, lists show it, whoever takes it is warned on standard error, and undo ends it', async () => {

@@ -1,38 +1,23 @@
 // The command line of another user, with --socket and --token-file: no file of theirs is the daemon's to touch.
-import { spawn } from 'node:child_process'
 import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { silentLog } from '../../src/base/log.ts'
-import { createControlServer } from '../../src/control/server.ts'
-import { MemoryNode, memoryTokens } from '../control/memory-node.ts'
+import { MemoryNode } from '../control/memory-node.ts'
 import { temporaryDirectory } from '../temporary.ts'
+import { openShell, runCatalog, type Shell } from './shell.ts'
 
-const main = new URL('../../src/cli/main.ts', import.meta.url).pathname
-
-let home: string
+const node = new MemoryNode()
+let shell: Shell
 let work: string
 let shared: string
 let tokenFile: string
-let node: MemoryNode
-let server: ReturnType<typeof createControlServer>
 
 beforeAll(async () => {
-  home = temporaryDirectory('catalog-cli-')
   work = temporaryDirectory('catalog-work-')
   const directory = temporaryDirectory('catalog-shared-')
   shared = join(directory, 'shared.sock')
   tokenFile = join(work, 'token')
-  node = new MemoryNode()
-  server = createControlServer(
-    { api: node, tokens: memoryTokens(), log: silentLog },
-    {
-      socketPath: join(home, 'control.sock'),
-      uploadDirectory: join(home, 'uploads'),
-      shared: { path: shared, group: process.getgid?.() ?? 0 },
-    },
-  )
-  await server.start()
+  shell = await openShell(node, { path: shared, group: process.getgid?.() ?? 0 })
   const files = new Map([
     ['main.py', Buffer.from('print(1)')],
     ['data/big', Buffer.alloc(400_000, 'b')],
@@ -50,27 +35,10 @@ beforeAll(async () => {
   )
   writeFileSync(tokenFile, `${JSON.parse(made.stdout).token}\n`, { mode: 0o600 })
 })
-afterAll(() => server.stop())
+afterAll(() => shell.close())
 
-function run(args: readonly string[], env: Record<string, string>) {
-  const child = spawn(process.execPath, [main, ...args], {
-    cwd: work,
-    env: { PATH: process.env['PATH'] ?? '', ...env },
-  })
-  let [stdout, stderr] = ['', '']
-  child.stdout.on('data', chunk => {
-    stdout += chunk
-  })
-  child.stderr.on('data', chunk => {
-    stderr += chunk
-  })
-  child.stdin.end()
-  return new Promise<{ code: number | null; stdout: string; stderr: string }>(resolve =>
-    child.once('close', code => resolve({ code, stdout, stderr })),
-  )
-}
-
-const catalog = (...args: string[]) => run(args, { CATALOG_HOME: home })
+const run = (args: readonly string[], env: Record<string, string>) => runCatalog(args, { cwd: work, env })
+const catalog = (...args: string[]) => run(args, { CATALOG_HOME: shell.home })
 const guest = (...args: string[]) => run([...args, '--socket', shared, '--token-file', tokenFile], {})
 
 describe('catalog trust token', () => {
@@ -156,7 +124,7 @@ describe('through the shared socket', () => {
     expect((await guest('publish', 'alone.json', '--json')).code).toBe(0)
     const broken = await guest('publish', 'nothing')
     expect([broken.code, broken.stdout]).toEqual([4, ''])
-    expect(readdirSync(join(home, 'uploads'))).toEqual([])
+    expect(readdirSync(join(shell.home, 'uploads'))).toEqual([])
   })
 
   it('fetch writes the files here, by the rules of fetch', async () => {
@@ -211,7 +179,7 @@ describe('through the shared socket', () => {
     const env = { CATALOG_SOCKET: shared, CATALOG_TOKEN_FILE: tokenFile }
     expect((await run(['status'], env)).code).toBe(0)
     expect((await run(['trust', 'token', 'list'], env)).code).toBe(9)
-    expect((await run(['trust', 'token', 'list', '--home', home], env)).code).toBe(0)
+    expect((await run(['trust', 'token', 'list', '--home', shell.home], env)).code).toBe(0)
   })
 
   it('a token that is missing, open to others or none is said', async () => {
@@ -227,6 +195,6 @@ describe('through the shared socket', () => {
     writeFileSync(open, 'two words')
     chmodSync(open, 0o600)
     expect((await run(['status', '--socket', shared, '--token-file', open], {})).code).toBe(3)
-    expect((await run(['status', '--home', home, '--token-file', tokenFile], {})).code).toBe(2)
+    expect((await run(['status', '--home', shell.home, '--token-file', tokenFile], {})).code).toBe(2)
   })
 })

@@ -1,60 +1,30 @@
 // `catalog trust rotate root` from the shell: keys and proposals in real files, against a socket with a real trust
 // chain behind it.
-import { spawn } from 'node:child_process'
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { silentLog } from '../../src/base/log.ts'
 import { readPassphrase } from '../../src/config/passphrase.ts'
-import { createControlServer } from '../../src/control/server.ts'
 import { createRootsApi } from '../../src/roots-api.ts'
 import type { KeySecret } from '../../src/trust/key-encryption.ts'
 import { KeyFile } from '../../src/trust/key-file.ts'
 import { savePublisherKeys } from '../../src/trust/keys.ts'
-import { faultySignature } from '../../src/trust/signature-check.ts'
-import { TrustChain } from '../../src/trust/trust-chain.ts'
-import { MemoryNode, memoryTokens } from '../control/memory-node.ts'
-import { temporaryDirectory } from '../temporary.ts'
-import {
-  authority,
-  goldenRoot,
-  type Holder,
-  idOf,
-  network,
-  now,
-  revocations,
-  signers,
-} from '../trust/test-network.ts'
+import type { TrustChain } from '../../src/trust/trust-chain.ts'
+import { MemoryNode } from '../control/memory-node.ts'
+import { authority, type Holder, idOf, newTrustChain, revocations, signers } from '../trust/test-network.ts'
+import { openShell, type Shell } from './shell.ts'
 
-const main = new URL('../../src/cli/main.ts', import.meta.url).pathname
-let home: string
-let server: ReturnType<typeof createControlServer>
+let shell: Shell
 let trust: TrustChain
 let carried: string
 
 beforeAll(async () => {
-  home = temporaryDirectory('catalog-cli-')
-  trust = new TrustChain(
-    {
-      notices: { putNotice: async () => undefined, notice: async () => undefined, async *notices() {} },
-      check: async check => faultySignature(check),
-      now: () => now,
-      log: silentLog,
-    },
-    { firstRoot: goldenRoot.bytes, network },
-  )
-  await trust.start()
+  trust = await newTrustChain()
   const top = await authority()
   carried = top.fingerprint
   await trust.accept((await revocations(top, [top])).bytes)
-  const node = Object.assign(new MemoryNode(), { roots: createRootsApi(trust) })
-  server = createControlServer(
-    { api: node, tokens: memoryTokens(), log: silentLog },
-    { socketPath: join(home, 'control.sock'), uploadDirectory: join(home, 'uploads') },
-  )
-  await server.start()
-  writeFileSync(join(home, 'passphrase'), 'correct horse\n', { mode: 0o600 })
-  const secret = await readPassphrase(join(home, 'passphrase'), '--passphrase-file')
+  shell = await openShell(Object.assign(new MemoryNode(), { roots: createRootsApi(trust) }))
+  writeFileSync(join(shell.home, 'passphrase'), 'correct horse\n', { mode: 0o600 })
+  const secret = await readPassphrase(join(shell.home, 'passphrase'), '--passphrase-file')
   // Each holder has a medium of his own; the second one's is encrypted.
   for (const [holder, protection] of [
     ['root-1', undefined],
@@ -64,35 +34,24 @@ beforeAll(async () => {
   ] as const)
     await keep(holder, protection)
 })
-afterAll(() => server.stop())
+afterAll(() => shell.close())
 
 async function keep(holder: Holder, protection: KeySecret | undefined): Promise<void> {
-  mkdirSync(join(home, holder))
+  mkdirSync(join(shell.home, holder))
   const none = { find: () => Promise.reject(new Error('not read')) }
-  const file = new KeyFile({ secrets: none }, { path: join(home, holder, 'root.key'), holds: 'root' })
+  const file = new KeyFile({ secrets: none }, { path: join(shell.home, holder, 'root.key'), holds: 'root' })
   await savePublisherKeys(file, signers[holder].keys, protection)
 }
 
-function rotate(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const env = { PATH: process.env['PATH'] ?? '', HOME: home, CATALOG_HOME: home, TZ: 'UTC' }
-  const child = spawn(process.execPath, [main, 'trust', 'rotate', 'root', ...args], { cwd: home, env })
-  const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []]
-  child.stdout.on('data', chunk => stdout.push(chunk))
-  child.stderr.on('data', chunk => stderr.push(chunk))
-  return new Promise(resolve =>
-    child.once('close', code =>
-      resolve({ code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }),
-    ),
-  )
-}
+const rotate = (...args: string[]) => shell.run(['trust', 'rotate', 'root', ...args])
 
 describe('catalog trust rotate root', () => {
   it('makes the next root from key to publication, one old key lost', { timeout: 120_000 }, async () => {
     const made = await rotate('--make-key', 'new.key', '--passphrase-file', 'passphrase', '--json')
     expect(made.code).toBe(0)
     const { key, publicKeys } = JSON.parse(made.stdout) as { key: string; publicKeys: string }
-    expect(publicKeys).toBe(join(home, 'new.key.pub'))
-    expect(statSync(join(home, 'new.key')).mode & 0o777).toBe(0o600)
+    expect(publicKeys).toBe(join(shell.home, 'new.key.pub'))
+    expect(statSync(join(shell.home, 'new.key')).mode & 0o777).toBe(0o600)
     // Never over one that is there.
     expect(await rotate('--make-key', 'new.key', '--json')).toMatchObject({ code: 6 })
 
@@ -139,9 +98,9 @@ describe('catalog trust rotate root', () => {
   })
 
   it('says what is wrong', async () => {
-    const text = readFileSync(join(home, 'next.root'), 'utf8')
+    const text = readFileSync(join(shell.home, 'next.root'), 'utf8')
     writeFileSync(
-      join(home, 'bent.root'),
+      join(shell.home, 'bent.root'),
       text.replace(/\n(.)/, (_, first) => `\n${first === 'A' ? 'B' : 'A'}`),
     )
     const codeOf = async (...args: string[]) =>

@@ -5,43 +5,27 @@ import { cp, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile }
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
-import { afterAll } from 'vitest'
+import { afterAll, afterEach } from 'vitest'
 import { blake3 } from '../../src/base/hash.ts'
 import type { FetchResult } from '../../src/control/api.ts'
 import { ControlClient } from '../../src/control/client.ts'
+import { type Outcome, outcomeOf, program } from '../cli/outcome.ts'
 import { type Founder, found, type Grants, makeMember } from './membership.ts'
 
-const program = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 const loopback = ['--listen', '/ip4/127.0.0.1/udp/0/quic-v1', '--listen', '/ip4/127.0.0.1/tcp/0']
-
-export interface Finished {
-  readonly code: number | null
-  readonly stdout: string
-  readonly stderr: string
-}
 
 /** Runs the command line to its end. */
 export async function catalog(
   args: readonly string[],
   options: { input?: string; cwd?: string; env?: NodeJS.ProcessEnv } = {},
-): Promise<Finished> {
+): Promise<Outcome> {
   const child = spawn(process.execPath, [program, ...args], {
     cwd: options.cwd,
     env: options.env ?? process.env,
     stdio: 'pipe',
   })
   child.stdin.on('error', () => undefined).end(options.input ?? '')
-  let stdout = ''
-  let stderr = ''
-  child.stdout.on('data', (chunk: Buffer) => {
-    stdout += chunk.toString()
-  })
-  child.stderr.on('data', (chunk: Buffer) => {
-    stderr += chunk.toString()
-  })
-  const code = await new Promise<number | null>(resolve => child.once('close', resolve))
-  return { code, stdout, stderr }
+  return outcomeOf(child)
 }
 
 export type Wrap = (command: string, args: readonly string[]) => [command: string, args: readonly string[]]
@@ -122,10 +106,22 @@ export class TestNode {
     return JSON.parse(stdout) as T
   }
 
-  run(...args: string[]): Promise<Finished> {
+  run(...args: string[]): Promise<Outcome> {
     const separator = args.indexOf('--')
     const at = separator === -1 ? args.length : separator
     return catalog([...args.slice(0, at), '--home', this.home, ...args.slice(at)])
+  }
+
+  async isConnectedTo(other: TestNode): Promise<boolean> {
+    return (await this.client.peers()).some(({ peer }) => peer === other.peerId)
+  }
+
+  /** Whether it takes the release, into its store alone. */
+  installs(ref: string): Promise<boolean> {
+    return this.fetch(ref).then(
+      () => true,
+      () => false,
+    )
   }
 
   async fetch(ref: string, out?: string): Promise<FetchResult> {
@@ -140,9 +136,15 @@ export class Laboratory {
   readonly #nodes: TestNode[] = []
   /** By network. */
   readonly #founders = new Map<string, Promise<Founder>>()
+  /** What ends with the test that started it. */
+  readonly #running = new Set<{ end(signal: NodeJS.Signals): Promise<unknown> }>()
   #root: string | undefined
 
   constructor() {
+    afterEach(async () => {
+      await Promise.all([...this.#running].map(node => node.end('SIGTERM')))
+      this.#running.clear()
+    })
     afterAll(async () => {
       await Promise.all(this.#nodes.map(node => node.end('SIGKILL')))
       if (this.#root !== undefined) await rm(this.#root, { recursive: true, force: true })
@@ -181,6 +183,39 @@ export class Laboratory {
   ): Promise<TestNode> {
     const node = await this.node(name)
     await node.start([...bootstrap.flatMap(other => ['--bootstrap', other.address]), ...args])
+    return node
+  }
+
+  /** Starts a node that bootstraps from the given ones, for the length of one test. */
+  async run(
+    node: TestNode,
+    bootstrap: readonly TestNode[] = [],
+    env: NodeJS.ProcessEnv = process.env,
+  ): Promise<void> {
+    await node.start(
+      bootstrap.flatMap(other => ['--bootstrap', other.address]),
+      env,
+    )
+    this.endAfterTest(node)
+  }
+
+  endAfterTest(node: { end(signal: NodeJS.Signals): Promise<unknown> }): void {
+    this.#running.add(node)
+  }
+
+  /** Joins by an invite of the authority, as a user does, and runs for one test; a home that is there comes back. */
+  async join(node: TestNode, authority: TestNode): Promise<void> {
+    const { invite } = await authority.client.invite()
+    const { code, stderr } = await node.run('init', '--join', invite, '--json')
+    if (code !== 0 || stderr !== '') throw new Error(`${node.home} did not join: ${code}, ${stderr}`)
+    await this.run(node, [authority])
+    await connected(node, authority)
+  }
+
+  /** A new node that has joined, and runs for one test. */
+  async joined(name: string, authority: TestNode): Promise<TestNode> {
+    const node = await this.outsider(name)
+    await this.join(node, authority)
     return node
   }
 
@@ -232,6 +267,14 @@ export async function listTree(root: string): Promise<string[]> {
   }
   return lines.sort()
 }
+
+/** Each has admitted the other: one side knows a moment before the other does. */
+export const connected = (one: TestNode, other: TestNode): Promise<void> =>
+  until(
+    'both are connected',
+    async () => (await one.isConnectedTo(other)) && (await other.isConnectedTo(one)),
+    20_000,
+  )
 
 export async function until(what: string, holds: () => Promise<boolean>, timeoutMs = 10_000): Promise<void> {
   const deadline = performance.now() + timeoutMs

@@ -2,19 +2,15 @@
 // whatever records it was given as if it knew no others, and puts anything into the DHT.
 
 import { decodeEnvelope, type Envelope } from '../../src/assets/release.ts'
-import { encodeCbor } from '../../src/base/cbor.ts'
 import { cidOf, digestOfCid } from '../../src/base/cid.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { homePaths } from '../../src/config/home.ts'
 import { answerSyncQuestion } from '../../src/distribution/sync/answers.ts'
 import { syncProtocol } from '../../src/distribution/sync.ts'
 import { encodeFrame, FrameReader, type Message } from '../../src/network/frames.ts'
 import { KadRouter } from '../../src/network/kad-router.ts'
 import { Libp2pHost } from '../../src/network/libp2p-host.ts'
 import type { RecordKey } from '../../src/network/router.ts'
-import { loadChain } from '../../src/trust/certificate-files.ts'
-import { everybody } from '../network/admissions.ts'
-import { keysOf } from './membership.ts'
+import { membershipOf } from './membership.ts'
 
 export class HostileMember {
   readonly host: Libp2pHost
@@ -44,10 +40,8 @@ export class HostileMember {
 
   /** With the node key and the node certificate of a home whose daemon does not run. */
   static async start(home: string, network = 'catalog'): Promise<HostileMember> {
-    const [{ nodeKey }, chain] = await Promise.all([keysOf(home), loadChain(homePaths(home).trust.node)])
-    const credential = encodeCbor({ v: 1, chain: chain as readonly Uint8Array[], roots: [] })
     const host = new Libp2pHost(
-      { privateKey: nodeKey, admissions: { ...everybody, credential: () => credential }, log: silentLog },
+      { ...(await membershipOf(home)), log: silentLog },
       { network, listen: ['/ip4/127.0.0.1/udp/0/quic-v1'] },
     )
     const router = new KadRouter({

@@ -153,11 +153,7 @@ export const keysOf = (home: string) => openHomeKeys(homePaths(home), undefined,
 export async function membershipOf(
   home: string,
 ): Promise<{ privateKey: Uint8Array; admissions: Admissions }> {
-  const paths = homePaths(home)
-  const [{ nodeKey }, chain] = await Promise.all([
-    openHomeKeys(paths, undefined, silentLog),
-    loadChain(paths.trust.node),
-  ])
+  const [{ nodeKey }, chain] = await Promise.all([keysOf(home), loadChain(homePaths(home).trust.node)])
   const credential = encodeCbor({ v: 1, chain: chain ?? [], roots: [] })
   return { privateKey: nodeKey, admissions: { ...everybody, credential: () => credential } }
 }

@@ -2,16 +2,11 @@
 // the middle of a rotation leaves on disk.
 import { access, copyFile, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { silentLog } from '../../src/base/log.ts'
 import { type HomePaths, homePaths } from '../../src/config/home.ts'
 import { readPassphrase } from '../../src/config/passphrase.ts'
-import type {
-  GrantResult,
-  InviteResult,
-  IssueResult,
-  RotateResult,
-} from '../../src/control/certificates-api.ts'
+import type { GrantResult, IssueResult, RotateResult } from '../../src/control/certificates-api.ts'
 import type { TrustView } from '../../src/control/trust-calls.ts'
 import { type HomeKeys, openHomeKeys } from '../../src/home-keys.ts'
 import { finishRotation, NextPublisherKeys } from '../../src/next-publisher-keys.ts'
@@ -20,53 +15,22 @@ import { loadChain, saveChain } from '../../src/trust/certificate-files.ts'
 import { subjectOf } from '../../src/trust/chain.ts'
 import type { PublisherKeys } from '../../src/trust/keys.ts'
 import { Signer } from '../../src/trust/signer.ts'
-import { catalog, Laboratory, TestNode, until } from './harness.ts'
+import { catalog, connected, Laboratory, type TestNode, until } from './harness.ts'
 import { publisherGrant } from './membership.ts'
 
 const laboratory = new Laboratory()
-const started: TestNode[] = []
-afterEach(async () => {
-  for (const node of started.splice(0)) await node.end('SIGTERM')
-})
 
-const run = async (node: TestNode, ...bootstrap: TestNode[]) => {
-  await node.start(bootstrap.flatMap(other => ['--bootstrap', other.address]))
-  started.push(node)
-}
-
-const asked = async <T>(node: TestNode, ...args: string[]): Promise<T> => (await node.json(...args)) as T
-const connected =
-  (node: TestNode, count = 1) =>
-  async () =>
-    (await node.client.peers()).length >= count
 const ownOf = async (node: TestNode) => {
-  const { publishers } = await asked<TrustView>(node, 'trust', 'show')
+  const { publishers } = await node.json<TrustView>('trust', 'show')
   return publishers[0] as TrustView['publishers'][number]
-}
-
-/** Whether the node takes the release, into its store alone. */
-const fetches = (node: TestNode, ref: string): Promise<boolean> =>
-  node.fetch(ref).then(
-    () => true,
-    () => false,
-  )
-
-/** Joins by invite, as a user does. */
-async function joined(name: string, authority: TestNode): Promise<TestNode> {
-  const { invite } = await asked<InviteResult>(authority, 'trust', 'invite')
-  const node = new TestNode(await laboratory.path(name))
-  expect(await catalog(['init', '--home', node.home, '--join', invite])).toMatchObject({ code: 0 })
-  await run(node, authority)
-  await until(`${name} is connected`, connected(node), 20_000)
-  return node
 }
 
 describe('rotating the keys of a publisher', () => {
   test('keeps its id, names and packages, and survives a restart', async () => {
     const founder = await laboratory.node('founder', 'rotation')
-    await run(founder)
-    const ann = await joined('ann', founder)
-    await asked<GrantResult>(founder, 'trust', 'grant', 'acme/*', '--to', ann.peerId)
+    await laboratory.run(founder)
+    const ann = await laboratory.joined('ann', founder)
+    await founder.json<GrantResult>('trust', 'grant', 'acme/*', '--to', ann.peerId)
     await ann.client.publish({ path: await laboratory.package('acme/tool', '1.0.0', { 'a.txt': 'a' }) })
     const before = await ownOf(ann)
 
@@ -79,12 +43,11 @@ describe('rotating the keys of a publisher', () => {
     expect(after.subject).not.toBe(before.subject)
 
     // The founder revoked the old certificate; the release stands on the new head.
-    const installs = (ref: string) => async () => fetches(founder, ref)
+    const installs = (ref: string) => async () => founder.installs(ref)
     await until('the founder installs the old release', installs('acme/tool@1.0.0'), 20_000)
     await ann.client.publish({ path: await laboratory.package('acme/tool', '1.1.0', { 'a.txt': 'b' }) })
     await until('the founder installs the new release', installs('acme/tool@1.1.0'), 20_000)
-    const issued = await asked<{ certificates: { state: string; reason?: string }[] }>(
-      founder,
+    const issued = await founder.json<{ certificates: { state: string; reason?: string }[] }>(
       'trust',
       'issued',
       '--all',
@@ -93,7 +56,7 @@ describe('rotating the keys of a publisher', () => {
     expect(reasons).toEqual(['laptop stolen', 'laptop stolen'])
 
     await ann.end('SIGTERM')
-    await run(ann, founder)
+    await laboratory.run(ann, [founder])
     expect((await ownOf(ann)).subject).toBe(after.subject)
     await ann.client.publish({ path: await laboratory.package('acme/tool', '1.2.0', { 'a.txt': 'c' }) })
     await until('the founder installs what came after', installs('acme/tool@1.2.0'), 20_000)
@@ -101,9 +64,9 @@ describe('rotating the keys of a publisher', () => {
 
   test('after the operator revoked the stolen ones, where he allows it', async () => {
     const founder = await laboratory.node('robbed-founder', 'theft')
-    await run(founder)
-    const ann = await joined('robbed', founder)
-    await asked<GrantResult>(founder, 'trust', 'grant', 'acme/*', '--to', ann.peerId)
+    await laboratory.run(founder)
+    const ann = await laboratory.joined('robbed', founder)
+    await founder.json<GrantResult>('trust', 'grant', 'acme/*', '--to', ann.peerId)
     await ann.client.publish({ path: await laboratory.package('acme/tool', '1.0.0', { 'a.txt': 'a' }) })
     await until(
       'the founder knows it',
@@ -111,26 +74,27 @@ describe('rotating the keys of a publisher', () => {
       20_000,
     )
     const { certificate } = await ownOf(ann)
-    await asked(founder, 'trust', 'revoke', certificate, '--reason', 'stolen')
+    await founder.json('trust', 'revoke', certificate, '--reason', 'stolen')
     const isRevoked = async () => (await ownOf(ann)).standing.state === 'refused'
     await until('the publisher hears of it', isRevoked, 20_000)
     const refused = await ann.run('trust', 'rotate', 'publisher')
     expect(refused.code).not.toBe(0)
     expect(refused.stderr).toContain(`catalog trust revoke ${certificate} --allow-rotation`)
 
-    await asked(founder, 'trust', 'revoke', certificate, '--allow-rotation')
-    const done = await asked<RotateResult>(ann, 'trust', 'rotate', 'publisher')
+    await founder.json('trust', 'revoke', certificate, '--allow-rotation')
+    const done = await ann.json<RotateResult>('trust', 'rotate', 'publisher')
     // Its heads were dropped everywhere, here too; what they listed is listed again.
     expect(done).toMatchObject({ heads: 1, warnings: [] })
-    const installs = async () => fetches(founder, 'acme/tool@1.0.0')
+    const installs = async () => founder.installs('acme/tool@1.0.0')
     await until('the founder installs it', installs, 20_000)
   }, 120_000)
 })
 
 test('a second authority lets nodes in and renews their keys when the first is gone', async () => {
   const founder = await laboratory.node('first', 'two-authorities')
-  await run(founder)
-  const home = await laboratory.path('second')
+  await laboratory.run(founder)
+  const second = await laboratory.outsider('second')
+  const { home } = second
   const [request, membership] = [
     await laboratory.path('second.request'),
     await laboratory.path('second.membership'),
@@ -139,25 +103,23 @@ test('a second authority lets nodes in and renews their keys when the first is g
   expect(await catalog(['init', '--home', home, '--request', request, '--authority'])).toMatchObject({
     code: 0,
   })
-  const { root } = await asked<IssueResult>(
-    founder,
+  const { root } = await founder.json<IssueResult>(
     ...['trust', 'issue', request, '--out', membership, '--role', 'authority', '--role', 'store'],
   )
   const complete = ['init', '--home', home, '--membership', membership, '--root', root]
   expect(await catalog(complete)).toMatchObject({ code: 0 })
-  const second = new TestNode(home)
-  await run(second, founder)
-  await until('it is connected', connected(second), 20_000)
+  await laboratory.run(second, [founder])
+  await connected(second, founder)
   await founder.end('SIGTERM')
 
-  const bob = await joined('bob', second)
-  await asked<GrantResult>(second, 'trust', 'grant', 'bob/*', '--to', bob.peerId)
+  const bob = await laboratory.joined('bob', second)
+  await second.json<GrantResult>('trust', 'grant', 'bob/*', '--to', bob.peerId)
   const before = await ownOf(bob)
-  const done = await asked<RotateResult>(bob, 'trust', 'rotate', 'publisher', '--revoke-old')
+  const done = await bob.json<RotateResult>('trust', 'rotate', 'publisher', '--revoke-old')
   expect(done).toMatchObject({ by: second.peerId, publisher: before.publisher, previous: { revoked: true } })
   expect(await ownOf(bob)).toMatchObject({ names: ['bob/*'], standing: { state: 'current' } })
   await bob.client.publish({ path: await laboratory.package('bob/tool', '1.0.0', { 'a.txt': 'a' }) })
-  const installs = async () => fetches(second, 'bob/tool')
+  const installs = async () => second.installs('bob/tool')
   await until('the second authority installs it', installs, 20_000)
   const { stderr } = await second.run('trust', 'invite', '--role', 'authority')
   expect(stderr).toContain('catalog init --request FILE --authority')
@@ -167,23 +129,23 @@ test('a publisher takes back by itself what it let another node sign', async () 
   const founder = await laboratory.node('far', 'withdrawal')
   const ann = await laboratory.node('lender', 'withdrawal', { names: ['acme/*'] })
   const bob = await laboratory.node('borrower', 'withdrawal', { names: ['bob/*'] })
-  await run(founder)
-  await run(ann, founder)
-  await run(bob, founder, ann)
-  await until('all are connected', connected(bob, 2), 20_000)
-  await asked(ann, 'trust', 'grant', 'acme/*', '--to', bob.peerId, '--delegate')
+  await laboratory.run(founder)
+  await laboratory.run(ann, [founder])
+  await laboratory.run(bob, [founder, ann])
+  await Promise.all([connected(bob, founder), connected(bob, ann)])
+  await ann.json('trust', 'grant', 'acme/*', '--to', bob.peerId, '--delegate')
   await bob.client.publish({ path: await laboratory.package('acme/tool', '1.0.0', { 'a.txt': 'a' }) })
   const shows = async () => (await founder.run('show', 'acme/tool@1.0.0')).code === 0
   await until('the founder knows it', shows, 20_000)
   const done = await ann.run('trust', 'revoke', bob.peerId, '--reason', 'left')
   expect(done.stdout).toMatch(/^Revoked 1 certificate\./)
-  const isRefused = async () => !(await fetches(founder, 'acme/tool@1.0.0'))
+  const isRefused = async () => !(await founder.installs('acme/tool@1.0.0'))
   await until('the founder installs it no more', isRefused, 20_000)
   const again = await laboratory.package('acme/tool', '1.1.0', { 'a.txt': 'b' })
   await ann.client.publish({ path: again })
-  const installs = async () => fetches(founder, 'acme/tool@1.1.0')
+  const installs = async () => founder.installs('acme/tool@1.1.0')
   await until('what the publisher signs itself goes on', installs, 20_000)
-  expect(await connected(bob, 2)()).toBe(true)
+  for (const node of [founder, ann]) expect(await bob.isConnectedTo(node)).toBe(true)
 }, 120_000)
 
 describe('a rotation that a crash cut short', () => {

@@ -3,13 +3,12 @@ import { spawn } from 'node:child_process'
 import { access, chmod, chown, constants, cp, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { CreatedToken, ExecutionView, FetchResult, PublishResult } from '../../src/control/api.ts'
+import { type Outcome, outcomeOf, program } from '../cli/outcome.ts'
 import { temporaryDirectory } from '../temporary.ts'
-import { type Finished, Laboratory, listTree, type TestNode, until } from './harness.ts'
+import { Laboratory, listTree, type TestNode, until } from './harness.ts'
 
-const program = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 const isRoot = process.getuid?.() === 0
 const guestId = 65_534
 const laboratory = new Laboratory()
@@ -52,22 +51,14 @@ beforeAll(async () => {
 })
 
 /** The command line as the other user, where there can be one. */
-async function guest(args: readonly string[], gid = guestId): Promise<Finished> {
+async function guest(args: readonly string[], gid = guestId): Promise<Outcome> {
   const child = spawn(process.execPath, [program, ...args, '--socket', socket, '--token-file', tokenFile], {
     cwd: work,
     env: { PATH: process.env['PATH'], HOME: work },
     ...(isRoot ? { uid: guestId, gid } : {}),
   })
-  let [stdout, stderr] = ['', '']
-  child.stdout.on('data', chunk => {
-    stdout += chunk
-  })
-  child.stderr.on('data', chunk => {
-    stderr += chunk
-  })
   child.stdin.end()
-  const code = await new Promise<number | null>(resolve => child.once('close', resolve))
-  return { code, stdout, stderr }
+  return outcomeOf(child)
 }
 
 async function guestJson<T>(...args: string[]): Promise<T> {

@@ -2,7 +2,7 @@
 // records it likes, through sync and through the DHT.
 import { cp, rm } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { afterEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   decodeEnvelope,
   type Envelope,
@@ -11,24 +11,15 @@ import {
   type Statement,
 } from '../../src/assets/release.ts'
 import { sealStatement } from '../../src/trust/envelope.ts'
-import { catalog, Laboratory, type TestNode, until } from './harness.ts'
+import { connected, Laboratory, type TestNode, until } from './harness.ts'
 import { HostileMember } from './hostile-member.ts'
 import { keysOf, withHolder } from './membership.ts'
 
 const laboratory = new Laboratory()
-const started = new Set<{ end(signal: NodeJS.Signals): Promise<unknown> }>()
-afterEach(async () => {
-  await Promise.all([...started].map(node => node.end('SIGTERM')))
-  started.clear()
-})
 
-const run = async (node: TestNode, bootstrap: readonly TestNode[] = []) => {
-  await node.start(bootstrap.flatMap(other => ['--bootstrap', other.address]))
-  started.add(node)
-}
 const hostile = async (node: TestNode, network: string) => {
   const member = await HostileMember.start(node.home, network)
-  started.add({ end: () => member.stop() })
+  laboratory.endAfterTest({ end: () => member.stop() })
   return member
 }
 
@@ -38,7 +29,6 @@ const known = async (node: TestNode) =>
   (await node.client.releases(false)).map(({ name, version }) => `${name}@${version}`).sort()
 const knows = (node: TestNode, ref: string) =>
   until(`${ref} is known`, async () => (await known(node)).includes(ref), 20_000)
-const isConnected = async (node: TestNode) => (await node.client.peers()).length > 0
 const logs = (node: TestNode, what: string) =>
   until(`the log says ${what}`, async () => node.errors.includes(what))
 
@@ -82,9 +72,9 @@ describe('a publisher that signs a name granted to another', () => {
     const founder = await laboratory.node('granter', 'names')
     const liar = await laboratory.node('liar', 'names', { names: ['mine/*'] })
     const witness = await laboratory.node('witness', 'names')
-    await run(founder)
-    await run(witness, [founder])
-    await run(liar, [founder])
+    await laboratory.run(founder)
+    await laboratory.run(witness, [founder])
+    await laboratory.run(liar, [founder])
     const refused = await liar.run(
       'publish',
       await laboratory.package('acme/tool', '1.0.0', { 'a.txt': 'a' }),
@@ -132,8 +122,8 @@ describe('an old head', () => {
     const publisher = await laboratory.node('publisher', 'replays')
     const node = await laboratory.node('node', 'replays')
     const bad = await laboratory.node('bad', 'replays')
-    await run(publisher)
-    await run(node, [publisher])
+    await laboratory.run(publisher)
+    await laboratory.run(node, [publisher])
     await publish(publisher, 'replayed', '1.0.0')
     await knows(node, 'replayed@1.0.0')
     const member = await hostile(bad, 'replays')
@@ -166,20 +156,14 @@ describe('an old head', () => {
   test('from a restored backup does no harm: what was published since is found again, and united', async () => {
     const founder = await laboratory.node('keeper', 'backups')
     const publisher = await laboratory.node('restored', 'backups')
-    await run(founder)
-    await run(publisher, [founder])
-    await publish(publisher, 'kept', '1.0.0')
-    await knows(founder, 'kept@1.0.0')
-    await publisher.end('SIGTERM')
-    const restore = await backupOf(publisher)
-    await run(publisher, [founder])
-    await publish(publisher, 'kept', '1.1.0')
-    await knows(founder, 'kept@1.1.0')
+    await laboratory.run(founder)
+    await laboratory.run(publisher, [founder])
+    const restore = await publishedPastBackup(publisher, founder)
 
     // With others in reach, the publisher learns what it had signed, and goes on from there.
     await restore()
-    await run(publisher, [founder])
-    await until('it is connected', () => isConnected(publisher))
+    await laboratory.run(publisher, [founder])
+    await connected(publisher, founder)
     await publish(publisher, 'kept', '1.2.0')
     await knows(founder, 'kept@1.2.0')
     const shown = await founder.client.show('kept@1.2.0')
@@ -187,10 +171,10 @@ describe('an old head', () => {
 
     // Alone, it signs a head that others are past.
     await restore()
-    await run(publisher)
+    await laboratory.run(publisher)
     await publish(publisher, 'kept', '2.0.0')
     await publisher.end('SIGTERM')
-    await run(publisher, [founder])
+    await laboratory.run(publisher, [founder])
     await knows(founder, 'kept@2.0.0')
     const all = ['1.0.0', '1.1.0', '1.2.0', '2.0.0']
     await until(
@@ -203,21 +187,15 @@ describe('an old head', () => {
 
   test('from a restored backup is a contradiction where another was signed under its number, until the keys are changed', async () => {
     const founder = await laboratory.node('judge', 'doubles')
-    await run(founder)
-    const publisher = await joined(founder, 'double', 'kept')
-    await publish(publisher, 'kept', '1.0.0')
-    await knows(founder, 'kept@1.0.0')
-    await publisher.end('SIGTERM')
-    const restore = await backupOf(publisher)
-    await run(publisher, [founder])
-    await publish(publisher, 'kept', '1.1.0')
-    await knows(founder, 'kept@1.1.0')
+    await laboratory.run(founder)
+    const publisher = await granted(founder, 'double', 'kept')
+    const restore = await publishedPastBackup(publisher, founder)
     await restore()
     // Nobody is there to tell it.
     await founder.end('SIGTERM')
-    await run(publisher)
+    await laboratory.run(publisher)
     await publish(publisher, 'kept', '2.0.0')
-    await run(founder, [publisher])
+    await laboratory.run(founder, [publisher])
 
     const out = await laboratory.path('doubles-out')
     const fetched = () => founder.run('fetch', 'kept', '--out', out)
@@ -254,13 +232,21 @@ async function backupOf(node: TestNode): Promise<() => Promise<void>> {
   }
 }
 
-/** A running node that came by an invite and was granted a name, as the authority's ledger knows. */
-async function joined(authority: TestNode, name: string, pattern: string): Promise<TestNode> {
-  const node = await laboratory.outsider(name)
-  const { invite } = await authority.client.invite({ label: name })
-  expect(await catalog(['init', '--join', invite, '--home', node.home])).toMatchObject({ code: 0 })
-  await run(node, [authority])
-  await until('it is connected', () => isConnected(node), 20_000)
+/** Publishes two versions of `kept` that the other node knows; gives what brings back the home as it was between them. */
+async function publishedPastBackup(publisher: TestNode, other: TestNode): Promise<() => Promise<void>> {
+  await publish(publisher, 'kept', '1.0.0')
+  await knows(other, 'kept@1.0.0')
+  await publisher.end('SIGTERM')
+  const restore = await backupOf(publisher)
+  await laboratory.run(publisher, [other])
+  await publish(publisher, 'kept', '1.1.0')
+  await knows(other, 'kept@1.1.0')
+  return restore
+}
+
+/** A running node that joined and was granted a name, as the authority's ledger knows. */
+async function granted(authority: TestNode, name: string, pattern: string): Promise<TestNode> {
+  const node = await laboratory.joined(name, authority)
   await authority.json('trust', 'grant', pattern, '--to', node.peerId)
   return node
 }
@@ -270,9 +256,9 @@ describe('a stolen publisher key', () => {
     const founder = await laboratory.node('authority', 'thefts')
     const thief = await laboratory.node('thief', 'thefts', { names: [] })
     const away = await laboratory.node('away', 'thefts', { names: [] })
-    await run(founder)
-    const victim = await joined(founder, 'victim', 'acme/*')
-    await run(away, [founder])
+    await laboratory.run(founder)
+    const victim = await granted(founder, 'victim', 'acme/*')
+    await laboratory.run(away, [founder])
     await publish(victim, 'acme/tool', '1.0.0')
     await Promise.all([knows(founder, 'acme/tool@1.0.0'), knows(away, 'acme/tool@1.0.0')])
     await away.end('SIGTERM')
@@ -307,16 +293,16 @@ describe('a stolen publisher key', () => {
     // At another address than the one that the absent node remembers.
     await victim.end('SIGTERM')
     await founder.end('SIGTERM')
-    await run(founder)
+    await laboratory.run(founder)
 
     // Nobody but the thief is there to ask.
-    await run(away)
+    await laboratory.run(away)
     member.show(...evil)
     await member.tell(away.address)
     await knows(away, 'acme/tool@1.0.1')
 
     await away.end('SIGTERM')
-    await run(away, [founder])
+    await laboratory.run(away, [founder])
     await knows(away, 'acme/tool@1.1.0')
     const evilId = decodeEnvelope(evil[0] as Uint8Array).id
     const out = await laboratory.path('evil')

@@ -6,14 +6,14 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { afterEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { homePaths } from '../../src/config/home.ts'
 import type { FetchResult } from '../../src/control/api.ts'
 import type { GrantResult, InviteResult } from '../../src/control/certificates-api.ts'
 import type { TrustView } from '../../src/control/trust-calls.ts'
 import { decodeChain } from '../../src/trust/certificate.ts'
 import { loadChain, saveChain } from '../../src/trust/certificate-files.ts'
-import { catalog, Laboratory, type TestNode, until } from './harness.ts'
+import { catalog, connected, Laboratory, type TestNode, until } from './harness.ts'
 import {
   found,
   keysOf,
@@ -25,23 +25,6 @@ import {
 } from './membership.ts'
 
 const laboratory = new Laboratory()
-const started = new Set<TestNode>()
-afterEach(async () => {
-  await Promise.all([...started].map(node => node.end('SIGTERM')))
-  started.clear()
-})
-
-const run = async (
-  node: TestNode,
-  bootstrap: readonly TestNode[] = [],
-  env: NodeJS.ProcessEnv = process.env,
-) => {
-  await node.start(
-    bootstrap.flatMap(other => ['--bootstrap', other.address]),
-    env,
-  )
-  started.add(node)
-}
 
 const said = async (node: TestNode, ...args: string[]) => {
   const { stdout, stderr } = await node.run(...args)
@@ -49,8 +32,6 @@ const said = async (node: TestNode, ...args: string[]) => {
 }
 const status = (node: TestNode) => said(node, 'status')
 const peersOf = async (node: TestNode) => (await node.client.peers()).map(({ peer }) => peer)
-const connected = (one: TestNode, other: TestNode) =>
-  until('both are connected', async () => (await peersOf(one)).includes(other.peerId), 20_000)
 const says = (node: TestNode, what: string, ...args: string[]) =>
   until(`it says ${JSON.stringify(what)}`, async () => (await said(node, ...args)).includes(what), 20_000)
 const names = async (node: TestNode) =>
@@ -70,10 +51,10 @@ describe('two networks on one host', () => {
     const other = await laboratory.node('other', 'other')
     const port = '/ip4/127.0.0.1/udp/47431/quic-v1'
     await mine.start(['--bootstrap', port])
-    started.add(mine)
+    laboratory.endAfterTest(mine)
     await theirs.start(['--listen', port, '--bootstrap', mine.address])
-    started.add(theirs)
-    await run(other, [mine, theirs])
+    laboratory.endAfterTest(theirs)
+    await laboratory.run(other, [mine, theirs])
     await Promise.all([publish(mine, 'mine'), publish(theirs, 'theirs'), publish(other, 'other')])
 
     const roots = await Promise.all(
@@ -124,7 +105,7 @@ describe('a node whose certificate is not good', () => {
     const node = await laboratory.node('node', 'members')
     const stranger = await laboratory.outsider('stranger')
     await found(stranger.home, 'members')
-    await run(founder)
+    await laboratory.run(founder)
     await publish(founder, 'secret')
     const hour = 3_600_000
     const subject = publicKeysOf((await keysOf(node.home)).node)
@@ -147,7 +128,7 @@ describe('a node whose certificate is not good', () => {
     }
     for (const [sentence, chain] of Object.entries(cases)) {
       await saveChain(path, chain ?? [])
-      await run(node, [founder])
+      await laboratory.run(node, [founder])
       await says(founder, sentence, 'status')
       await says(node, sentence, 'status')
       expect(await said(node, 'peers')).toContain('refuses this node')
@@ -164,7 +145,7 @@ describe('a node whose certificate is not good', () => {
     const joined = await catalog(['init', '--join', invite, '--home', node.home])
     expect(joined).toMatchObject({ code: 0, stderr: '' })
     expect(await loadChain(path)).not.toEqual(good)
-    await run(node, [founder])
+    await laboratory.run(node, [founder])
     await until('it knows the release', async () => (await names(node)).includes('secret@1.0.0'), 20_000)
     expect(await status(node)).toMatch(/Membership +in order/)
     expect(await said(founder, 'peers')).not.toContain('Refused')
@@ -177,10 +158,10 @@ describe('a node whose certificate is not good', () => {
       await laboratory.node('near', 'revoked'),
       await laboratory.node('away', 'revoked'),
     ]
-    await run(founder)
-    await run(witness, [founder])
-    await run(near, [founder, witness])
-    await run(away, [founder])
+    await laboratory.run(founder)
+    await laboratory.run(witness, [founder])
+    await laboratory.run(near, [founder, witness])
+    await laboratory.run(away, [founder])
     await Promise.all([connected(witness, near), connected(founder, near), connected(founder, away)])
     await away.end('SIGTERM')
     const certificateOf = async (node: TestNode) =>
@@ -198,7 +179,7 @@ describe('a node whose certificate is not good', () => {
     await says(near, 'it was revoked (laptop lost); ask an authority of the network for a new one', 'status')
     expect(await said(witness, 'trust', 'show')).toMatch(new RegExp(`${revoked[0]} .*laptop lost`))
 
-    await run(away, [founder, witness])
+    await laboratory.run(away, [founder, witness])
     await says(away, 'it was revoked (laptop lost)', 'peers')
     // Whoever dials is believed for the moment that the answer takes.
     await until('it has no peers', async () => (await peersOf(away)).length === 0)
@@ -218,9 +199,9 @@ describe('the root of a network', () => {
     for (const { home } of members)
       await makeMember(home, { founder: { home: founder.home, notices }, network: 'rooted' })
     const [steady, sleeper] = members
-    await run(founder)
-    await run(steady, [founder])
-    await run(sleeper, [founder])
+    await laboratory.run(founder)
+    await laboratory.run(steady, [founder])
+    await laboratory.run(sleeper, [founder])
     await Promise.all([connected(founder, steady), connected(founder, sleeper)])
     await sleeper.end('SIGTERM')
     const rootKeys = homePaths(founder.home).rootKeys
@@ -250,7 +231,7 @@ describe('the root of a network', () => {
     await publish(steady, 'after-rotation')
     await until('the founder knows it', async () => (await names(founder)).length === 1)
 
-    await run(sleeper, [steady])
+    await laboratory.run(sleeper, [steady])
     await says(sleeper, 'Root version  3: 2 of 3 keys', 'trust', 'show')
     await until('the sleeper is a member as before', async () => (await names(sleeper)).length === 1, 20_000)
     expect(await status(sleeper)).toMatch(/Membership +in order/)
@@ -285,9 +266,9 @@ describe.skipIf(faketime === undefined)('a clock that is a day behind', () => {
   test('is named where certificates seem to begin in the future', async () => {
     const founder = await laboratory.node('punctual', 'late')
     const node = await laboratory.node('late', 'late')
-    await run(founder)
+    await laboratory.run(founder)
     await publish(founder, 'punctual')
-    await run(node, [founder], clock('-1d'))
+    await laboratory.run(node, [founder], clock('-1d'))
     await says(node, 'is a clock wrong?', 'status')
     await says(founder, 'is a clock wrong?', 'status')
     expect(await peersOf(node)).toEqual([])
@@ -299,7 +280,7 @@ describe.skipIf(faketime === undefined)('a clock that is a day behind', () => {
     expect(joiner.stderr).toMatch(/clock/)
     // Put right, nothing else is needed.
     await node.end('SIGTERM')
-    await run(node, [founder])
+    await laboratory.run(node, [founder])
     await until('it knows the release', async () => (await names(node)).length === 1, 20_000)
     expect(await status(node)).toMatch(/Membership +in order/)
   }, 90_000)
@@ -309,15 +290,15 @@ describe.skipIf(faketime === undefined)('a clock that runs a day ahead', () => {
   test('is named by the node that has it, and whatever it signs is refused until it is set', async () => {
     const founder = await laboratory.node('on-time', 'early')
     const node = await laboratory.node('early', 'early')
-    await run(founder)
-    await run(node, [founder], clock('+1d'))
+    await laboratory.run(founder)
+    await laboratory.run(node, [founder], clock('+1d'))
     await connected(node, founder)
     await says(node, 'is the clock of this node wrong?', 'status')
     await publish(node, 'early')
     await until('it is refused', async () => founder.errors.includes('it was signed in the future'))
     expect(await names(founder)).toEqual([])
     await node.end('SIGTERM')
-    await run(node, [founder])
+    await laboratory.run(node, [founder])
     await connected(node, founder)
     expect(await status(node)).not.toContain('clock')
     await publish(node, 'on-time')
@@ -330,9 +311,9 @@ describe('a node that hears nothing of its authority', () => {
     const founder = await laboratory.node('authority', 'silent')
     const publisher = await laboratory.node('publisher', 'silent')
     const node = await laboratory.node('cut-off', 'silent')
-    await run(founder)
-    await run(publisher, [founder])
-    await run(node, [publisher, founder])
+    await laboratory.run(founder)
+    await laboratory.run(publisher, [founder])
+    await laboratory.run(node, [publisher, founder])
     await Promise.all([connected(node, publisher), connected(publisher, founder)])
     const program = await laboratory.package(
       'runs',
@@ -376,7 +357,7 @@ describe('a node that hears nothing of its authority', () => {
     expect(ran.stderr).toContain('has heard nothing of its authority')
 
     // The authority is back, and takes something back: its next list is news.
-    await run(founder, [publisher])
+    await laboratory.run(founder, [publisher])
     await connected(founder, publisher)
     const target = await withHolder(
       founder.home,
@@ -397,9 +378,9 @@ describe('names', () => {
     const founder = await laboratory.node('granting', 'grants')
     const second = await laboratory.node('second', 'grants', { names: [] })
     const third = await laboratory.node('third', 'grants', { names: [] })
-    await run(founder)
-    await run(second, [founder])
-    await run(third, [founder, second])
+    await laboratory.run(founder)
+    await laboratory.run(second, [founder])
+    await laboratory.run(third, [founder, second])
     await Promise.all([connected(second, founder), connected(third, second), connected(third, founder)])
 
     const own = await laboratory.package('acme/own', '1.0.0', { 'a.txt': 'a' })
@@ -439,8 +420,8 @@ describe('names', () => {
   test('that are yanked, revoked or deprecated say so on every node', async () => {
     const publisher = await laboratory.node('marking', 'marks')
     const node = await laboratory.node('reading', 'marks')
-    await run(publisher)
-    await run(node, [publisher])
+    await laboratory.run(publisher)
+    await laboratory.run(node, [publisher])
     for (const version of ['1.0.0', '1.1.0', '1.2.0']) await publish(publisher, 'marked', version)
     await until('all are known', async () => (await names(node)).length === 3, 20_000)
     await node.fetch('marked@1.2.0')

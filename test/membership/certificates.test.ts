@@ -3,58 +3,40 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { askIdentity, askRenewal, askState, deliver } from '../../src/membership/certificates-protocol.ts'
 import { peerOfKey } from '../../src/network/identity.ts'
 import { MemoryNetwork } from '../../src/network/memory-host.ts'
-import { type Certificate, decodeChain } from '../../src/trust/certificate.ts'
+import { decodeChain } from '../../src/trust/certificate.ts'
 import { Issuer } from '../../src/trust/issuer.ts'
 import {
-  admit,
-  Clock,
+  type Clock,
   day,
-  type Founded,
-  found,
   founderOf,
   freshRecords,
+  leafOf,
   type Member,
+  meet,
   member,
   memberKeys,
   namesOf,
   publisherOf,
+  type SmallNetwork,
+  smallNetwork,
   until,
 } from './members.ts'
 
+let small: SmallNetwork
 let clock: Clock
-let founded: Founded
-let network: MemoryNetwork
 let founder: Member
 let ann: Member
-let members: Member[]
 
 beforeEach(async () => {
-  clock = new Clock()
-  founded = await found(clock)
-  network = new MemoryNetwork()
-  founder = await founderOf(founded, clock, { network })
-  ann = await admit(founder, await memberKeys('node', 'publisher'), { clock, founded, network })
-  members = [founder, ann]
+  small = await smallNetwork()
+  ;({ clock, founder, ann } = small)
 })
-afterEach(async () => {
-  for (const one of members) await one.stop()
-})
+afterEach(() => small.stop())
 
-const bob = async (): Promise<Member> => {
-  const made = await admit(founder, await memberKeys('stranger', 'delegate'), { clock, founded, network })
-  members.push(made)
-  return made
-}
-
-const meet = (a: Member, b: Member) => a.host.dial(b.host.addresses()[0] as string)
-const leafOf = (chain: readonly Uint8Array[]) => decodeChain(chain)[0] as Certificate
-const restart = async (who: Member, more: Partial<Parameters<typeof founderOf>[2]> = {}): Promise<Member> => {
-  await who.stop()
-  await who.host.stop()
-  network = new MemoryNetwork()
-  const again = await founderOf(founded, clock, { network, records: who.records, ...more })
-  members = members.map(one => (one === who ? again : one))
-  return again
+const restartFounder = async (records = freshRecords(), network = new MemoryNetwork()): Promise<void> => {
+  await founder.stop()
+  founder = await founderOf(small.founded, clock, { network, records })
+  small.members.push(founder)
 }
 
 describe('renewal', () => {
@@ -124,7 +106,7 @@ describe('renewal', () => {
   })
 
   test('nobody renews for a peer that has nothing from here', async () => {
-    const other = await bob()
+    const other = await small.bob()
     await meet(other, ann)
     await expect(askRenewal(other.host, ann.peer)).rejects.toMatchObject({ code: 'not-found' })
   })
@@ -161,13 +143,13 @@ describe('grants', () => {
     expect(await founder.grants.grant({ names: ['tool'], to: ann.peer })).toMatchObject({
       delivered: false,
     })
-    await founder.stop()
+    const network = new MemoryNetwork()
+    await restartFounder(founder.records, network)
     await ann.stop()
-    network = new MemoryNetwork()
-    founder = await founderOf(founded, clock, { network, records: founder.records })
     const { keys, held } = ann
+    const { founded } = small
     ann = await member({ clock, founded, network, keys, node: held.node, publisher: held.publisher })
-    members = [founder, ann]
+    small.members.push(ann)
     expect(await founder.outbox.waitingFor(ann.peer)).toBe(2)
     await meet(ann, founder)
     await until(async () => (await founder.outbox.waitingFor(ann.peer)) === 0, 'an empty outbox')
@@ -175,7 +157,7 @@ describe('grants', () => {
   })
 
   test('of names that another holds are made with a warning', async () => {
-    const other = await bob()
+    const other = await small.bob()
     await founder.grants.grant({ names: ['acme/*'], to: ann.peer })
     const granted = await founder.grants.grant({ names: ['acme/tool'], to: other.peer })
     expect(granted.warnings).toEqual([expect.stringContaining(ann.keys.publisher.fingerprint)])
@@ -197,7 +179,7 @@ describe('grants', () => {
   })
 
   test('by a node that is no authority are delegations of its publisher', async () => {
-    const other = await bob()
+    const other = await small.bob()
     await meet(ann, founder)
     await meet(other, ann)
     await founder.grants.grant({
@@ -224,7 +206,7 @@ describe('grants', () => {
   })
 
   test('without the right to delegate, are refused before anything is signed', async () => {
-    const other = await bob()
+    const other = await small.bob()
     await meet(other, ann)
     await expect(ann.grants.grant({ names: ['tool'], to: other.peer })).rejects.toMatchObject({
       code: 'capability-missing',
@@ -232,7 +214,7 @@ describe('grants', () => {
   })
 
   test('delegated are renewed by handing them over before they end', async () => {
-    const other = await bob()
+    const other = await small.bob()
     await meet(ann, founder)
     await meet(other, ann)
     await founder.grants.grant({ names: ['acme/*'], to: ann.peer, rights: ['delegate', 'publish'] })
@@ -252,7 +234,7 @@ describe('grants', () => {
 
 describe('a delivery', () => {
   test('for other keys is refused', async () => {
-    const other = await bob()
+    const other = await small.bob()
     await meet(ann, other)
     await expect(deliver(ann.host, other.peer, ann.held.publisher)).rejects.toMatchObject({
       code: 'certificate-wrong-usage',
@@ -273,7 +255,7 @@ describe('a delivery', () => {
   })
 
   test('by another authority cannot take away what the node may do', async () => {
-    const other = await bob()
+    const other = await small.bob()
     await meet(ann, founder)
     await meet(other, ann)
     await founder.grants.grant({ names: ['acme/*'], to: ann.peer })
@@ -314,7 +296,7 @@ describe('a delivery', () => {
   })
 
   test("by a delegate cannot take the publisher's own names away", async () => {
-    const other = await bob()
+    const other = await small.bob()
     await meet(ann, founder)
     await meet(other, ann)
     await founder.grants.grant({ names: ['acme/*'], to: ann.peer, rights: ['delegate', 'publish'] })
@@ -355,7 +337,7 @@ describe('a delivery', () => {
 
 describe('asking', () => {
   test('whoever shows the publisher certificate of another gets nothing granted for it', async () => {
-    const other = await bob()
+    const other = await small.bob()
     await meet(ann, founder)
     await meet(other, ann)
     await founder.grants.grant({
@@ -375,7 +357,7 @@ describe('asking', () => {
     const { chain } = await askIdentity(founder.host, ann.peer, new Uint8Array(16))
     expect(chain).toEqual(ann.held.publisher)
     expect(await askState(ann.host, founder.peer)).toMatchObject({
-      roots: [founded.firstRoot],
+      roots: [small.founded.firstRoot],
       revocations: [expect.any(Uint8Array)],
     })
   })
@@ -430,13 +412,12 @@ describe('revoking', () => {
   })
 
   test('survives a restart, and goes on from a newer list that others brought back', async () => {
-    const records = freshRecords()
-    founder = await restart(founder, { records })
+    await restartFounder()
     const before = founder.authority?.certificate.fingerprint as string
     await founder.authority?.revoke([leafOf(ann.held.node).fingerprint], 'one')
     const newer = founder.trust.revocationsOf(before)
     // The home is restored from a backup of before the revocation; sync brings the list back.
-    founder = await restart(founder, { records: freshRecords() })
+    await restartFounder()
     await founder.trust.accept(newer?.bytes as Uint8Array)
     const list = await founder.authority?.revoke([leafOf(ann.held.publisher).fingerprint], 'two')
     expect(list?.sequence).toBe((newer?.sequence ?? 0) + 1)

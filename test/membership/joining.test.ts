@@ -19,6 +19,7 @@ import {
   type Founded,
   found,
   founderOf,
+  inviteBy,
   type Member,
   type MemberKeys,
   memberKeys,
@@ -287,15 +288,7 @@ describe('joining', () => {
     })
     await host.start()
     stopped.push(() => host.stop())
-    const { id, secret, expires } = await rogue.invites.create({ roles: ['store'], capabilities: ['fetch'] })
-    const made = {
-      network: networkName,
-      root: founded.root,
-      addresses: host.addresses(),
-      id,
-      secret,
-      expires,
-    }
+    const made = { ...(await inviteBy(rogue)), root: founded.root, addresses: host.addresses() }
     await refused(redeem(made), 'root-not-trusted', /another network/)
   })
 

@@ -20,17 +20,18 @@ import type { Admissions } from '../../src/network/admission.ts'
 import type { Host } from '../../src/network/host.ts'
 import { keyOfPeer, peerOfNodeKey } from '../../src/network/identity.ts'
 import { Libp2pHost } from '../../src/network/libp2p-host.ts'
-import type { MemoryNetwork } from '../../src/network/memory-host.ts'
+import { MemoryNetwork } from '../../src/network/memory-host.ts'
 import { Authority } from '../../src/trust/authority.ts'
 import { type Certificate, decodeChain, type NodeGrant } from '../../src/trust/certificate.ts'
 import { foundNetwork } from '../../src/trust/founding.ts'
+import type { Invite } from '../../src/trust/invite.ts'
 import { Invites } from '../../src/trust/invites.ts'
 import { Issuer } from '../../src/trust/issuer.ts'
 import { publisherFingerprint } from '../../src/trust/keys.ts'
 import { Ledger } from '../../src/trust/ledger.ts'
 import { faultySignature, type SignatureCheck } from '../../src/trust/signature-check.ts'
-import { type Notices, TrustChain } from '../../src/trust/trust-chain.ts'
-import { golden, type Holder, signers, TestSigner } from '../trust/test-network.ts'
+import { TrustChain } from '../../src/trust/trust-chain.ts'
+import { golden, type Holder, MemoryNotices, signers, TestSigner } from '../trust/test-network.ts'
 
 export const networkName = 'test'
 export const minute = 60_000
@@ -40,23 +41,6 @@ export const check = async (signature: SignatureCheck) => faultySignature(signat
 export class Clock {
   at = Date.now()
   readonly now = () => this.at
-}
-
-export class MemoryNotices implements Notices {
-  readonly #records = new Map<string, Uint8Array>()
-
-  async putNotice(key: string, _id: string, bytes: Uint8Array) {
-    this.#records.set(key, bytes)
-  }
-
-  async notice(key: string) {
-    return this.#records.get(key)
-  }
-
-  async *notices(prefix: string) {
-    for (const key of [...this.#records.keys()].sort())
-      if (key.startsWith(prefix)) yield { key, bytes: this.#records.get(key) as Uint8Array }
-  }
 }
 
 /** Keeps the lines of the levels that people read. */
@@ -331,14 +315,17 @@ export const founderOf = (founded: Founded, clock: Clock, more: Partial<MemberPa
     ...more,
   })
 
+/** The certificate that the chain is for. */
+export const leafOf = (chain: Chain): Certificate => decodeChain(chain)[0] as Certificate
+
 export const publisherOf = (chain: Chain): string | undefined => {
-  const [leaf] = decodeChain(chain)
-  return leaf?.type === 'publisher' ? leaf.publisher : undefined
+  const leaf = leafOf(chain)
+  return leaf.type === 'publisher' ? leaf.publisher : undefined
 }
 
 export const namesOf = (chain: Chain): readonly string[] => {
-  const [leaf] = decodeChain(chain)
-  return leaf?.type === 'publisher' ? leaf.names : []
+  const leaf = leafOf(chain)
+  return leaf.type === 'publisher' ? leaf.names : []
 }
 
 /** A member for whom the authority has issued what a join gives. */
@@ -363,6 +350,57 @@ export async function admit(
   })
   return member({ keys, node, publisher, ...more })
 }
+
+export const meet = (a: Member, b: Member): Promise<string> => a.host.dial(b.host.addresses()[0] as string)
+
+/** An invite for one node that stores and fetches. */
+export async function inviteBy(authority: Member): Promise<Invite> {
+  const { id, secret, expires } = await authority.invites.create({
+    roles: ['store'],
+    capabilities: ['fetch'],
+  })
+  const addresses = authority.host.addresses()
+  return { network: networkName, root: authority.trust.network, addresses, id, secret, expires }
+}
+
+/** A founder and a member, Ann, over memory hosts and with a clock that the test moves; others may come. */
+export async function smallNetwork() {
+  const clock = new Clock()
+  const founded = await found(clock)
+  const network = new MemoryNetwork()
+  const founder = await founderOf(founded, clock, { network })
+  const members = [founder]
+  const admitted = async (node: Holder, publisher: Holder, more: Partial<MemberParts> = {}, by = founder) => {
+    const one = await admit(by, await memberKeys(node, publisher), { clock, founded, network, ...more })
+    members.push(one)
+    return one
+  }
+  const bob = () => admitted('stranger', 'delegate')
+  const ann = await admitted('node', 'publisher')
+  const annHolds = async (...names: string[]): Promise<void> => {
+    await meet(ann, founder)
+    await founder.grants.grant({ names, to: ann.peer, rights: ['delegate', 'publish', 'yank'] })
+  }
+  /** Lets Bob sign these names as Ann's publisher; gives Bob. */
+  const annDelegates = async (...names: string[]): Promise<Member> => {
+    const delegate = await bob()
+    await annHolds(...names)
+    await meet(delegate, founder)
+    await meet(delegate, ann)
+    await ann.grants.grant({ names, to: delegate.peer, delegate: true })
+    return delegate
+  }
+  return {
+    ...{ clock, founded, network, founder, ann, bob, admitted, annHolds, annDelegates },
+    /** Stopped in the end; whom a test starts by itself, it adds. */
+    members,
+    async stop() {
+      for (const one of members) await one.stop()
+    },
+  }
+}
+
+export type SmallNetwork = Awaited<ReturnType<typeof smallNetwork>>
 
 /** Polls; a busy machine only makes it slower. */
 export async function until(

@@ -7,61 +7,40 @@ import {
   rotationMessage,
 } from '../../src/membership/certificates-protocol.ts'
 import { redeemInvite } from '../../src/membership/redeem-invite.ts'
-import { MemoryNetwork } from '../../src/network/memory-host.ts'
-import {
-  type Certificate,
-  decodeCertificate,
-  decodeChain,
-  type PublisherGrant,
-} from '../../src/trust/certificate.ts'
+import { decodeCertificate } from '../../src/trust/certificate.ts'
 import { provePossession } from '../../src/trust/possession.ts'
 import { signers, type TestSigner } from '../trust/test-network.ts'
 import {
-  admit,
-  Clock,
+  type Clock,
   check,
   day,
-  type Founded,
-  found,
-  founderOf,
+  inviteBy,
+  leafOf,
   type Member,
-  memberKeys,
+  meet,
   namesOf,
   publisherOf,
+  type SmallNetwork,
+  smallNetwork,
   until,
 } from './members.ts'
 
+let small: SmallNetwork
 let clock: Clock
-let founded: Founded
-let network: MemoryNetwork
 let founder: Member
 let ann: Member
-let members: Member[]
 
 beforeEach(async () => {
-  clock = new Clock()
-  founded = await found(clock)
-  network = new MemoryNetwork()
-  founder = await founderOf(founded, clock, { network })
-  ann = await admit(founder, await memberKeys('node', 'publisher'), { clock, founded, network })
-  members = [founder, ann]
+  small = await smallNetwork()
+  ;({ clock, founder, ann } = small)
 })
-afterEach(async () => {
-  for (const one of members) await one.stop()
-})
+afterEach(() => small.stop())
 
-const meet = (a: Member, b: Member) => a.host.dial(b.host.addresses()[0] as string)
-const leafOf = (chain: readonly Uint8Array[]) => decodeChain(chain)[0] as Certificate<PublisherGrant>
 const revoked = (chain: readonly Uint8Array[]) =>
   founder.trust.prove(chain, { kind: 'any' }).then(
     () => false,
     (error: { code?: string }) => error.code === 'certificate-revoked',
   )
-
-async function holding(...names: string[]): Promise<void> {
-  await meet(ann, founder)
-  await founder.grants.grant({ names, to: ann.peer, rights: ['delegate', 'publish', 'yank'] })
-}
 
 /** The question that a node would ask, by these keys. */
 async function request(
@@ -72,7 +51,7 @@ async function request(
   toward = founder,
 ) {
   const keys = fresh.publicKeys
-  const message = rotationMessage(founded.root, from.peer, toward.peer, { certificate, keys })
+  const message = rotationMessage(small.founded.root, from.peer, toward.peer, { certificate, keys })
   const [by, next] = [await provePossession(old, message), await provePossession(fresh, message)]
   return { certificate, keys, old: by, new: next }
 }
@@ -84,7 +63,7 @@ const issuedPublishers = async () =>
 
 describe('rotating', () => {
   test('gives the publisher other keys under the same id, with the same names; the old ones are not renewed', async () => {
-    await holding('acme/*')
+    await small.annHolds('acme/*')
     const before = ann.held.publisher
     const done = await ann.rotation.rotate()
     const leaf = leafOf(ann.held.publisher)
@@ -122,7 +101,7 @@ describe('rotating', () => {
 
   test('with --revoke-old ends every certificate for the old keys, and no other', async () => {
     const bare = ann.held.publisher
-    await holding('acme/*')
+    await small.annHolds('acme/*')
     const named = ann.held.publisher
     const done = await ann.rotation.rotate({ revokeOld: true, reason: 'laptop stolen' })
     expect(done.previous.revoked).toBe(true)
@@ -151,7 +130,7 @@ describe('rotating', () => {
   })
 
   test('whose answer is lost goes on with the same keys, by itself, and makes no second certificate', async () => {
-    await holding('acme/*')
+    await small.annHolds('acme/*')
     const { rotations } = founder
     const rotate = rotations?.rotate.bind(rotations)
     Object.assign(rotations as object, {
@@ -173,12 +152,7 @@ describe('rotating', () => {
   })
 
   test('gives delegates certificates under the new keys, and tells who must delegate anew', async () => {
-    const bob = await admit(founder, await memberKeys('stranger', 'delegate'), { clock, founded, network })
-    members.push(bob)
-    await holding('acme/*')
-    await meet(bob, founder)
-    await meet(bob, ann)
-    await ann.grants.grant({ names: ['acme/*'], to: bob.peer, delegate: true })
+    const bob = await small.annDelegates('acme/*')
     const before = bob.held.delegations
     clock.at += 1000
     await ann.rotation.rotate({ revokeOld: true })
@@ -197,9 +171,8 @@ describe('rotating', () => {
 
 describe('an authority refuses', () => {
   test('another node, though it holds the keys', async () => {
-    const thief = await admit(founder, await memberKeys('stranger', 'delegate'), { clock, founded, network })
-    members.push(thief)
-    await holding('acme/*')
+    const thief = await small.bob()
+    await small.annHolds('acme/*')
     await meet(thief, founder)
     const stolen = leafOf(ann.held.publisher).fingerprint
     const question = await request(thief, stolen, signers.publisher, signers['root-3'])
@@ -210,7 +183,7 @@ describe('an authority refuses', () => {
   })
 
   test('a node that does not hold both pairs of keys', async () => {
-    await holding('acme/*')
+    await small.annHolds('acme/*')
     const { fingerprint } = leafOf(ann.held.publisher)
     const honest = await request(ann, fingerprint, signers.publisher, signers.region)
     const other = await request(ann, fingerprint, signers.stranger, signers.stranger)
@@ -227,7 +200,7 @@ describe('an authority refuses', () => {
   })
 
   test('keys that were replaced already, and retiring those in use', async () => {
-    await holding('acme/*')
+    await small.annHolds('acme/*')
     const before = leafOf(ann.held.publisher).fingerprint
     await expect(askRetirement(ann.host, founder.peer, { certificate: before })).rejects.toMatchObject({
       code: 'invalid-request',
@@ -242,9 +215,8 @@ describe('an authority refuses', () => {
     const ask = async (certificate: string, to: Member) =>
       askRotation(ann.host, to.peer, await request(ann, certificate, signers.publisher, signers.region, to))
     await expect(ask(leafOf(ann.held.node).fingerprint, founder)).rejects.toMatchObject({ code: 'not-found' })
-    await expect(ask(founded.root, founder)).rejects.toMatchObject({ code: 'not-found' })
-    const bob = await admit(founder, await memberKeys('stranger', 'delegate'), { clock, founded, network })
-    members.push(bob)
+    await expect(ask(small.founded.root, founder)).rejects.toMatchObject({ code: 'not-found' })
+    const bob = await small.bob()
     await meet(ann, bob)
     await expect(ask(leafOf(ann.held.publisher).fingerprint, bob)).rejects.toMatchObject({
       code: 'capability-missing',
@@ -252,7 +224,7 @@ describe('an authority refuses', () => {
   })
 
   test('a new list to who asks again for what was taken back, and many pairs of keys to one node', async () => {
-    await holding('acme/*')
+    await small.annHolds('acme/*')
     const retire = (certificate: string) => askRetirement(ann.host, founder.peer, { certificate })
     const first = leafOf(ann.held.publisher).fingerprint
     await ann.rotation.rotate()
@@ -277,7 +249,7 @@ describe('an authority refuses', () => {
   })
 
   test('more than four rotations a day', async () => {
-    await holding('acme/*')
+    await small.annHolds('acme/*')
     for (const holder of ['region', 'root-2', 'root-3', 'stranger', 'delegate'] as const) {
       ann.held.makes = signers[holder]
       const done = ann.rotation.rotate()
@@ -294,7 +266,7 @@ describe('an authority refuses', () => {
 describe('after a theft', () => {
   test('keys that were revoked are replaced only where the operator allows it, once', async () => {
     const bare = ann.held.publisher
-    await holding('acme/*')
+    await small.annHolds('acme/*')
     const stolen = leafOf(ann.held.publisher)
     await founder.administration.revoke({ target: stolen.fingerprint, reason: 'stolen' })
     await expect(ann.rotation.rotate()).rejects.toMatchObject({
@@ -309,7 +281,10 @@ describe('after a theft', () => {
     expect([...allowed.revoked].sort()).toEqual([stolen.fingerprint, leafOf(bare).fingerprint].sort())
     expect(await revoked(bare)).toBe(true)
     await ann.rotation.rotate()
-    expect(leafOf(ann.held.publisher)).toMatchObject({ publisher: stolen.publisher, names: ['acme/*'] })
+    expect(leafOf(ann.held.publisher)).toMatchObject({
+      publisher: signers.publisher.fingerprint,
+      names: ['acme/*'],
+    })
 
     const again = await request(ann, stolen.fingerprint, signers.publisher, signers['root-3'])
     await expect(askRotation(ann.host, founder.peer, again)).rejects.toMatchObject({
@@ -321,32 +296,20 @@ describe('after a theft', () => {
     const allow = (target: string) => founder.administration.revoke({ target, allowRotation: true })
     await expect(allow(ann.peer)).rejects.toMatchObject({ code: 'invalid-request' })
     await expect(allow(leafOf(ann.held.node).fingerprint)).rejects.toMatchObject({ code: 'invalid-request' })
-    await expect(allow(founded.root)).rejects.toMatchObject({ code: 'not-found' })
+    await expect(allow(small.founded.root)).rejects.toMatchObject({ code: 'not-found' })
     expect(await revoked(ann.held.node)).toBe(false)
   })
 
   test('a node that joins again keeps the id that its rotated keys go on under', async () => {
-    await holding('acme/*')
+    await small.annHolds('acme/*')
     await ann.rotation.rotate()
     clock.at += 400 * day
     await founder.authority?.renewList()
     await founder.renewals.check()
-    const { id, secret, expires } = await founder.invites.create({
-      roles: ['store'],
-      capabilities: ['fetch'],
-    })
-    const invite = {
-      network: 'test',
-      root: founded.root,
-      addresses: founder.host.addresses(),
-      id,
-      secret,
-      expires,
-    }
     const { node } = ann.keys
     const joined = await redeemInvite(
       ann.host,
-      invite,
+      await inviteBy(founder),
       { node, publisher: signers.region },
       { check, now: clock.now },
     )
@@ -359,69 +322,48 @@ describe('after a theft', () => {
 })
 
 describe('a second authority', () => {
-  test('lets nodes in, renews what it issued, and vouches for its own node when the first is gone', async () => {
-    const keys = await memberKeys('region', 'root-3')
-    const above = await founder.authority?.issueAuthority({
-      ...{
-        subject: signers['root-2'].publicKeys,
-        maxPathLength: 0,
-        issues: ['node', 'publisher'],
-        names: ['*'],
-      },
+  /** Certified by the first, on a node of its own. */
+  async function secondAuthority(): Promise<Member> {
+    const chain = await founder.authority?.issueAuthority({
+      ...{ subject: signers['root-2'].publicKeys, maxPathLength: 0 },
+      ...{ issues: ['node', 'publisher'], names: ['*'] },
     })
-    const authority = { signer: signers['root-2'], chain: above as readonly Uint8Array[] }
-    const second = await admit(founder, keys, { clock, founded, network, authority })
-    members.push(second)
+    const authority = { signer: signers['root-2'], chain: chain as readonly Uint8Array[] }
+    return small.admitted('region', 'root-3', { authority })
+  }
+
+  test('lets nodes in, renews what it issued, and vouches for its own node when the first is gone', async () => {
+    const second = await secondAuthority()
+    const issuer = second.authority?.certificate.fingerprint as string
     // What sync would bring.
     const list = founder.authority?.certificate.fingerprint as string
     await second.trust.accept(founder.trust.revocationsOf(list)?.bytes as Uint8Array)
     await founder.stop()
 
-    const bob = await admit(second, await memberKeys('stranger', 'delegate'), { clock, founded, network })
-    members.push(bob)
+    const bob = await small.admitted('stranger', 'delegate', {}, second)
     const before = [bob.held.node, second.held.node, second.held.publisher]
     clock.at += 70 * day
     await second.renewals.check()
     expect(leafOf(second.held.node).notAfter).toBe(clock.at + 90 * day)
-    expect(leafOf(second.held.node)).toMatchObject({
-      roles: ['store'],
-      issuer: leafOf(above ?? []).fingerprint,
-    })
+    expect(leafOf(second.held.node)).toMatchObject({ roles: ['store'], issuer })
     expect(second.held.publisher).toBe(before[2])
     await meet(bob, second)
     // Its node certificate says nothing of an authority; one that is made by a file does.
     const renewed = (await askRenewal(bob.host, second.peer)).map(leafOf)
-    const node: Certificate | undefined = renewed.find(({ type }: Certificate) => type === 'node')
+    const node = renewed.find(({ type }) => type === 'node')
     expect(node?.notAfter).toBeGreaterThanOrEqual(clock.at + 90 * day)
     await bob.trust.prove(second.held.node, { kind: 'any' })
     // The publisher certificate lives longer; when it ends, the names go on.
     clock.at += 230 * day
     await second.renewals.check()
     expect(leafOf(second.held.publisher)).toMatchObject({
-      publisher: keys.publisher.fingerprint,
-      issuer: leafOf(above ?? []).fingerprint,
+      publisher: second.keys.publisher.fingerprint,
+      issuer,
     })
   })
 
   test('cannot replace keys that the first certified', async () => {
-    const authority = {
-      signer: signers['root-2'],
-      chain: (await founder.authority?.issueAuthority({
-        ...{
-          subject: signers['root-2'].publicKeys,
-          maxPathLength: 0,
-          issues: ['node', 'publisher'],
-          names: ['*'],
-        },
-      })) as readonly Uint8Array[],
-    }
-    const second = await admit(founder, await memberKeys('region', 'root-3'), {
-      clock,
-      founded,
-      network,
-      authority,
-    })
-    members.push(second)
+    const second = await secondAuthority()
     await meet(ann, second)
     const { fingerprint } = leafOf(ann.held.publisher)
     const question = await request(ann, fingerprint, signers.publisher, signers.stranger, second)

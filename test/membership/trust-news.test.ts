@@ -4,6 +4,7 @@ import { TrustNews } from '../../src/membership/trust-news.ts'
 import { MemoryRouting } from '../../src/network/memory-router.ts'
 import type { Announcement } from '../../src/network/router.ts'
 import { noticeOf, revocationNotice, TrustChain } from '../../src/trust/trust-chain.ts'
+import { MemoryNotices } from '../trust/test-network.ts'
 import { type Founding, foundForTest } from './founding.ts'
 
 const hourMs = 3600 * 1000
@@ -15,14 +16,9 @@ beforeAll(async () => {
 
 /** A node that believes what the founding gave it, in a DHT. */
 async function member(routing: MemoryRouting, peer: string, now = Date.now) {
-  const stored = new Map<string, Uint8Array>()
   const trust = new TrustChain(
     {
-      notices: {
-        putNotice: async (key, _id, bytes) => void stored.set(key, bytes),
-        notice: async key => stored.get(key),
-        async *notices() {},
-      },
+      notices: new MemoryNotices(),
       check: founding.check,
       now,
       log: silentLog,
@@ -42,7 +38,7 @@ async function member(routing: MemoryRouting, peer: string, now = Date.now) {
       return numbers.indexOf(Math.max(...numbers))
     },
   )
-  return { trust, router, stored }
+  return { trust, router }
 }
 
 describe('news of the network’s trust in the DHT', () => {

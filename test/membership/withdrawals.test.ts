@@ -1,49 +1,27 @@
 // What a publisher takes back of what it delegated, by a list of its own: over memory hosts, and a clock that the test moves.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { askRenewal } from '../../src/membership/certificates-protocol.ts'
-import { MemoryNetwork } from '../../src/network/memory-host.ts'
 import { type Certificate, decodeChain, type PublisherGrant } from '../../src/trust/certificate.ts'
 import { fingerprintOf } from '../../src/trust/document.ts'
 import { signRevocations } from '../../src/trust/revocation-list.ts'
 import { noticeOf } from '../../src/trust/trust-chain.ts'
 import { signers, type TestSigner } from '../trust/test-network.ts'
-import { admit, Clock, day, type Founded, found, founderOf, type Member, memberKeys } from './members.ts'
+import { type Clock, day, leafOf, type Member, type SmallNetwork, smallNetwork } from './members.ts'
 
+let small: SmallNetwork
 let clock: Clock
-let founded: Founded
-let network: MemoryNetwork
 let founder: Member
 let ann: Member
-let members: Member[]
 
 beforeEach(async () => {
-  clock = new Clock()
-  founded = await found(clock)
-  network = new MemoryNetwork()
-  founder = await founderOf(founded, clock, { network })
-  ann = await admit(founder, await memberKeys('node', 'publisher'), { clock, founded, network })
-  members = [founder, ann]
+  small = await smallNetwork()
+  ;({ clock, founder, ann } = small)
 })
-afterEach(async () => {
-  for (const one of members) await one.stop()
-})
-
-const meet = (a: Member, b: Member) => a.host.dial(b.host.addresses()[0] as string)
-const leafOf = (chain: readonly Uint8Array[]) => decodeChain(chain)[0] as Certificate<PublisherGrant>
-
-async function holding(...names: string[]): Promise<void> {
-  await meet(ann, founder)
-  await founder.grants.grant({ names, to: ann.peer, rights: ['delegate', 'publish', 'yank'] })
-}
+afterEach(() => small.stop())
 
 describe('a publisher', () => {
   const delegated = async () => {
-    const bob = await admit(founder, await memberKeys('stranger', 'delegate'), { clock, founded, network })
-    members.push(bob)
-    await holding('acme/*')
-    await meet(bob, founder)
-    await meet(bob, ann)
-    await ann.grants.grant({ names: ['acme/*'], to: bob.peer, delegate: true })
+    const bob = await small.annDelegates('acme/*')
     const [chain] = bob.held.delegations as [readonly Uint8Array[]]
     return { bob, chain }
   }
@@ -52,7 +30,8 @@ describe('a publisher', () => {
       () => 'holds',
       (error: { code?: string }) => error.code,
     )
-  const listOf = (who: Member) => who.trust.withdrawalsOf(leafOf(ann.held.publisher))
+  const listOf = (who: Member) =>
+    who.trust.withdrawalsOf(leafOf(ann.held.publisher) as Certificate<PublisherGrant>)
 
   test('takes back what it delegated, and nothing else, without an authority', async () => {
     const { bob, chain } = await delegated()
@@ -100,7 +79,12 @@ describe('a publisher', () => {
     const at = clock.now()
     const stolen = await signRevocations(
       {
-        ...{ ...rest, network: founded.root, issuer: issuer.fingerprint, sequence: Number.MAX_SAFE_INTEGER },
+        ...{
+          ...rest,
+          network: small.founded.root,
+          issuer: issuer.fingerprint,
+          sequence: Number.MAX_SAFE_INTEGER,
+        },
         ...{ issuedAt: at, expiresAt: at + day, revoked: [], chain: ann.held.publisher },
       },
       signers.publisher,
@@ -129,7 +113,7 @@ describe('a publisher', () => {
     const sign = (by: readonly Uint8Array[], signer: TestSigner, revoked: readonly string[], sequence = 2) =>
       signRevocations(
         {
-          ...{ type: 'revocations', network: founded.root, issuer: leafOf(by).fingerprint, sequence },
+          ...{ type: 'revocations', network: small.founded.root, issuer: leafOf(by).fingerprint, sequence },
           ...{ issuedAt: at, expiresAt: at + day, chain: by },
           revoked: revoked.map(certificate => ({ certificate, at, reason: 'mine' })),
         },

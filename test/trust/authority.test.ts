@@ -5,7 +5,6 @@ import type { KeyValue, KeyValueWrite } from '../../src/base/key-value.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { MemoryKeyValue } from '../../src/base/memory-key-value.ts'
 import { Authority } from '../../src/trust/authority.ts'
-import { type Certificate, decodeChain } from '../../src/trust/certificate.ts'
 import { decodeInvite, encodeInvite } from '../../src/trust/invite.ts'
 import { Invites } from '../../src/trust/invites.ts'
 import { proveJoined } from '../../src/trust/joined.ts'
@@ -17,8 +16,8 @@ import {
   issueForRequest,
 } from '../../src/trust/request.ts'
 import { TrustChain } from '../../src/trust/trust-chain.ts'
-import { Clock, check, day, type Founded, found, MemoryNotices } from '../membership/members.ts'
-import { idOf, keysOf, signers } from './test-network.ts'
+import { Clock, check, day, type Founded, found, leafOf } from '../membership/members.ts'
+import { idOf, keysOf, MemoryNotices, signers } from './test-network.ts'
 
 let clock: Clock
 let founded: Founded
@@ -47,7 +46,6 @@ const publisher = {
   names: ['acme/*'],
   rights: ['publish'],
 } as const
-const leafOf = (chain: readonly Uint8Array[]) => decodeChain(chain)[0] as Certificate
 
 describe('the authority', () => {
   test('issues for as long as each kind lives, never beyond its own end', async () => {

@@ -1,6 +1,5 @@
 // An authority without a signature: nothing until the next root carries it, and shown in words to whoever signs that.
 import { beforeAll, describe, expect, it } from 'vitest'
-import { silentLog } from '../../src/base/log.ts'
 import {
   type CertificateBody,
   decodeChain,
@@ -33,8 +32,18 @@ import {
   signProposal,
 } from '../../src/trust/root-rotation.ts'
 import { faultySignature, type SignatureCheck } from '../../src/trust/signature-check.ts'
-import { TrustChain } from '../../src/trust/trust-chain.ts'
-import { authority, day, goldenRoot, idOf, keysOf, network, now, signers } from './test-network.ts'
+import type { TrustChain } from '../../src/trust/trust-chain.ts'
+import {
+  authority,
+  day,
+  goldenRoot,
+  idOf,
+  keysOf,
+  network,
+  newTrustChain,
+  now,
+  signers,
+} from './test-network.ts'
 
 const check = async (one: SignatureCheck) => faultySignature(one)
 const deps = { check, now: () => now }
@@ -55,9 +64,7 @@ async function next(authorities: readonly AuthorityCertificate[], revoke: readon
 }
 
 async function chainUnder(...roots: readonly Root[]): Promise<TrustChain> {
-  const notices = { putNotice: async () => undefined, notice: async () => undefined, async *notices() {} }
-  const trust = new TrustChain({ notices, ...deps, log: silentLog }, { firstRoot: goldenRoot.bytes, network })
-  await trust.start()
+  const trust = await newTrustChain()
   for (const { bytes } of roots) await trust.accept(bytes)
   return trust
 }

@@ -1,6 +1,5 @@
 // The next root, signed by one holder after the other, on machines that see nothing but the file.
 import { beforeAll, describe, expect, it } from 'vitest'
-import { silentLog } from '../../src/base/log.ts'
 import type { AuthorityGrant, Certificate } from '../../src/trust/certificate.ts'
 import type { Root } from '../../src/trust/root.ts'
 import {
@@ -14,8 +13,6 @@ import {
   proposeRoot,
   signProposal,
 } from '../../src/trust/root-rotation.ts'
-import { faultySignature } from '../../src/trust/signature-check.ts'
-import { TrustChain } from '../../src/trust/trust-chain.ts'
 import {
   authority,
   day,
@@ -23,7 +20,7 @@ import {
   type Holder,
   idOf,
   keysOf,
-  network,
+  newTrustChain,
   now,
   signers,
 } from './test-network.ts'
@@ -64,16 +61,7 @@ describe('a rotation', () => {
     proposal = await sign(proposal, 'root-3')
     const root = completeProposal(throughFile(proposal))
 
-    const trust = new TrustChain(
-      {
-        notices: { putNotice: async () => undefined, notice: async () => undefined, async *notices() {} },
-        check: async check => faultySignature(check),
-        now: () => now,
-        log: silentLog,
-      },
-      { firstRoot: goldenRoot.bytes, network },
-    )
-    await trust.start()
+    const trust = await newTrustChain()
     expect(await trust.accept(root.bytes)).toBe('added')
     await expect(trust.prove([top.bytes], { kind: 'authority' })).resolves.toHaveLength(1)
 

@@ -1,5 +1,6 @@
 // A network made of certificates alone, signed with the test keys of the golden file: what the tests of trust/ share.
 import { readFileSync } from 'node:fs'
+import { silentLog } from '../../src/base/log.ts'
 import {
   type AuthorityGrant,
   type Certificate,
@@ -15,6 +16,8 @@ import { falcon } from '../../src/trust/falcon-scheme.ts'
 import { type PublisherKeys, publisherFingerprint } from '../../src/trust/keys.ts'
 import { type RevocationBody, type RevocationList, signRevocations } from '../../src/trust/revocation-list.ts'
 import { decodeRoot, type Root, type RootBody, signRoot } from '../../src/trust/root.ts'
+import { faultySignature } from '../../src/trust/signature-check.ts'
+import { type Notices, TrustChain } from '../../src/trust/trust-chain.ts'
 
 export const holders = [
   'root-1',
@@ -52,6 +55,24 @@ export const golden = JSON.parse(
 export const day = 24 * 3600 * 1000
 /** 2026-11-22T00:00:00Z: every test's now, wherever it runs. */
 export const now = 1_795_305_600_000
+
+/** What the node's store does for the trust chain: one record under each key, in the order of keys. */
+export class MemoryNotices implements Notices {
+  readonly kept = new Map<string, Uint8Array>()
+
+  async putNotice(key: string, _: string, bytes: Uint8Array): Promise<void> {
+    this.kept.set(key, bytes.slice())
+  }
+
+  async notice(key: string): Promise<Uint8Array | undefined> {
+    return this.kept.get(key)
+  }
+
+  async *notices(prefix: string): AsyncIterable<{ key: string; bytes: Uint8Array }> {
+    for (const key of [...this.kept.keys()].sort())
+      if (key.startsWith(prefix)) yield { key, bytes: this.kept.get(key) as Uint8Array }
+  }
+}
 
 /** Holds both secret keys and signs on this thread. */
 export class TestSigner implements DocumentSigner {
@@ -174,6 +195,21 @@ export const publisherCertificate = (
     ),
     by.map(name => signers[name]),
   )
+
+/** What a node believes that has nothing but the first root. */
+export async function newTrustChain(): Promise<TrustChain> {
+  const trust = new TrustChain(
+    {
+      notices: new MemoryNotices(),
+      check: async check => faultySignature(check),
+      now: () => now,
+      log: silentLog,
+    },
+    { firstRoot: goldenRoot.bytes, network },
+  )
+  await trust.start()
+  return trust
+}
 
 export const rootBody = (changes: Partial<RootBody> = {}): RootBody => ({
   type: 'root',

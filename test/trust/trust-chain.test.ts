@@ -9,7 +9,7 @@ import { encodeDocument } from '../../src/trust/document.ts'
 import type { RevocationBody, RevocationList } from '../../src/trust/revocation-list.ts'
 import type { Root } from '../../src/trust/root.ts'
 import { faultySignature, type SignatureCheck } from '../../src/trust/signature-check.ts'
-import { type Notices, TrustChain } from '../../src/trust/trust-chain.ts'
+import { TrustChain } from '../../src/trust/trust-chain.ts'
 import {
   authority,
   bytesOf,
@@ -18,6 +18,7 @@ import {
   type Holder,
   idOf,
   keysOf,
+  MemoryNotices,
   network,
   nextRoot,
   nodeCertificate,
@@ -25,24 +26,6 @@ import {
   publisherCertificate,
   revocations,
 } from './test-network.ts'
-
-/** What the node's store does for the trust chain: one record under each key, in the order of keys. */
-class MemoryNotices implements Notices {
-  readonly kept = new Map<string, Uint8Array>()
-
-  async putNotice(key: string, _: string, bytes: Uint8Array): Promise<void> {
-    this.kept.set(key, bytes.slice())
-  }
-
-  async notice(key: string): Promise<Uint8Array | undefined> {
-    return this.kept.get(key)
-  }
-
-  async *notices(prefix: string): AsyncIterable<{ key: string; bytes: Uint8Array }> {
-    for (const key of [...this.kept.keys()].sort())
-      if (key.startsWith(prefix)) yield { key, bytes: this.kept.get(key) as Uint8Array }
-  }
-}
 
 async function member(
   options: {
