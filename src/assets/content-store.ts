@@ -68,6 +68,14 @@ export interface StoredContent {
   readonly inUse: boolean
 }
 
+export interface ReadOptions extends CallOptions {
+  /**
+   * Memory of the caller's that the store may read into, of so many bytes. A chunk either fills the beginning of what
+   * this gave, which no other chunk shares, or lies elsewhere.
+   */
+  readonly allocate?: ((bytes: number) => Uint8Array) | undefined
+}
+
 export interface CheckOptions extends CallOptions {
   /** Awaited after each shard: for progress, and to let others go first. */
   readonly onShard?: (bytes: number) => void | Promise<void>
@@ -97,7 +105,7 @@ export interface ContentStore {
    * served only where the covering shards are here.
    * @throws CatalogError `not-found`, `invalid-range`, `corrupt-content` (a stored shard no longer has its hash)
    */
-  read(root: CidText, offset: number, length: number, options?: CallOptions): AsyncIterable<Uint8Array>
+  read(root: CidText, offset: number, length: number, options?: ReadOptions): AsyncIterable<Uint8Array>
   /** One whole shard, verified against its hash; undefined when it is not here. */
   readShard(root: CidText, shard: number): Promise<Uint8Array | undefined>
   /** Which shards of a partial or complete root can be served: undefined when the root is unknown. */

@@ -9,7 +9,7 @@ export class BufferPool {
   readonly #kept = new Map<number, Uint8Array[]>()
   #keptBytes = 0
 
-  /** A buffer of at least `length` bytes, its bytes undefined: the next power of two. */
+  /** A buffer of at least `length` bytes, its bytes undefined. */
   take(length: number): Uint8Array {
     const size = sizeFor(length)
     const kept = this.#kept.get(size)?.pop()
@@ -29,5 +29,8 @@ export class BufferPool {
   }
 }
 
-const sizeFor = (length: number): number =>
-  Math.max(smallestBytes, 2 ** Math.ceil(Math.log2(Math.max(1, length))))
+/** Four sizes to each power of two: a quarter more than asked for at most. */
+function sizeFor(length: number): number {
+  const step = 2 ** (Math.ceil(Math.log2(Math.max(smallestBytes, length))) - 3)
+  return Math.max(smallestBytes, Math.ceil(length / step) * step)
+}

@@ -47,7 +47,7 @@ function nativeBlake3(library: typeof import('@napi-rs/blake-hash')): Blake3 {
     }
     return self
   }
-  return { hash: bytes => hasher().update(bytes).digest(), hasher }
+  return { hash: bytes => new Uint8Array(library.blake3(bytes)), hasher }
 }
 
 function portableBlake3(library: typeof import('@noble/hashes/blake3.js')): Blake3 {

@@ -35,7 +35,7 @@ const buffers = new BufferPool()
 export type OnShards = (first: number, bytes: Uint8Array, count: number) => Promise<void>
 
 /** Shards that came as they are and lie behind each other are taken together, up to so many bytes. */
-const runBytes = 512 * 1024
+const runBytes = 1024 * 1024
 
 interface Run {
   readonly place: number

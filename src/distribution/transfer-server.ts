@@ -2,12 +2,13 @@
 // part, and never sends a byte whose shard does not have its hash (the content store checks on read).
 import type { ContentIndex } from '../assets/content-index.ts'
 import type { ContentStore } from '../assets/content-store.ts'
-import { isCid } from '../base/cid.ts'
+import { type CidText, isCid } from '../base/cid.ts'
 import { CatalogError, isCatalogError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { encodeFrame, FrameReader, type Message, naturalField, textField } from '../network/frames.ts'
 import type { ByteStream, Host } from '../network/host.ts'
 import { Compression, type CompressionOptions, defaultCompressionOptions } from './compression.ts'
+import { SendBuffers } from './send-buffers.ts'
 import { transferLimits, transferProtocol } from './transfer-protocol.ts'
 
 export interface TransferServerOptions {
@@ -28,6 +29,7 @@ export class TransferServer {
   readonly #store: ContentStore
   readonly #log: Log
   readonly #compression: Compression
+  readonly #buffers = new SendBuffers()
 
   constructor(deps: { host: Host; store: ContentStore; log: Log }, options = defaultTransferServerOptions) {
     this.#store = deps.store
@@ -41,12 +43,13 @@ export class TransferServer {
   }
 
   async #serve(stream: ByteStream, signal: AbortSignal): Promise<void> {
-    // One timer for the life of the stream: a signal for each question would outlive it by two minutes.
+    // One timer for the life of the stream: a signal for each question would outlive it by minutes.
     const idle = setTimeout(
       () => stream.abort(new CatalogError('timeout', `The peer ${stream.peer} asked and took nothing.`)),
       transferLimits.idleMs,
     )
-    const pieces = this.#answers(stream, signal)
+    const buffers = stream.givesBack === true ? this.#buffers : undefined
+    const pieces = this.#answers(stream, { signal, buffers })
     try {
       // What comes next is read while this is sent, across the end of an answer too.
       for (let next = pieces.next(); ; ) {
@@ -54,10 +57,11 @@ export class TransferServer {
         if (done === true) break
         next = pieces.next()
         next.catch(() => undefined)
-        for (let at = 0; at < value.byteLength; at += sliceBytes) {
+        for (const slice of slicesOf(value)) {
           idle.refresh()
-          await stream.write(value.subarray(at, at + sliceBytes), { signal })
+          await stream.write(slice, { signal })
         }
+        buffers?.give(value)
         idle.refresh()
       }
       await stream.close()
@@ -72,26 +76,33 @@ export class TransferServer {
   }
 
   /** The bytes to send on a stream, in order, as its questions come. */
-  async *#answers(stream: ByteStream, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
+  async *#answers(stream: ByteStream, answering: Answering): AsyncGenerator<Uint8Array, void, undefined> {
     const reader = new FrameReader(stream)
+    let known: string | undefined
     for (;;) {
-      const request = await reader.message(transferLimits.maxRequestBytes, { signal })
+      const request = await reader.message(transferLimits.maxRequestBytes, answering)
       if (request === undefined) return
       this.#log.debug({ peer: stream.peer, op: request['op'], root: request['root'] }, 'transfer request')
-      yield* this.#answer(request, signal)
+      const root = textField(request, 'root', 100)
+      // Nearly every question of a stream is about the same root.
+      if (root === known || isCid(root)) known = root
+      yield* this.#answer(request, known === root ? root : undefined, answering)
     }
   }
 
-  async *#answer(request: Message, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
+  async *#answer(
+    request: Message,
+    root: CidText | undefined,
+    answering: Answering,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     const id = naturalField(request, 'id')
-    const root = textField(request, 'root', 100)
     const op = textField(request, 'op', 16)
-    const found = isCid(root) ? await this.#find(op, root, request) : 'invalid'
+    const found = root === undefined ? 'invalid' : await this.#find(op, root, request)
     if (typeof found === 'string') yield encodeFrame({ id, code: found })
     else if ('bytes' in found) {
       yield encodeFrame({ id, code: 'ok', length: found.bytes.byteLength, ...found.header })
       yield found.bytes
-    } else yield* this.#range(id, root, found, signal)
+    } else yield* this.#range(id, root as CidText, found, answering)
   }
 
   async #find(op: string, root: string, request: Message): Promise<Found> {
@@ -162,7 +173,7 @@ export class TransferServer {
     id: number,
     root: string,
     range: Range,
-    signal: AbortSignal,
+    { signal, buffers }: Answering,
   ): AsyncGenerator<Uint8Array, void, undefined> {
     const { index, first, length } = range
     const refused = (error: unknown) => {
@@ -174,13 +185,17 @@ export class TransferServer {
     if (range.count <= transferLimits.maxCompressedShards && (await this.#paysToCompress(root, range)))
       return yield* await this.#compressed(id, root, range).catch(error => [refused(error)])
     const offset = shardOffsets(index.shards)[first] as number
-    const chunks = this.#store.read(root, offset, length, { signal })[Symbol.asyncIterator]()
+    const allocate = buffers === undefined ? undefined : (bytes: number) => buffers.take(bytes)
+    const chunks = this.#store.read(root, offset, length, { signal, allocate })[Symbol.asyncIterator]()
     try {
       // The header promises bytes, so the first of them must be in hand before it is sent.
       const start = await chunks.next().catch(refused)
       if (start instanceof Uint8Array) return yield start
-      yield encodeFrame({ id, code: 'ok', length })
-      for (let next = start; next.done !== true; next = await chunks.next()) yield next.value
+      const frame = encodeFrame({ id, code: 'ok', length })
+      const framed = start.done === true ? undefined : buffers?.framed(frame, start.value)
+      yield framed ?? frame
+      let next = framed === undefined ? start : await chunks.next()
+      for (; next.done !== true; next = await chunks.next()) yield next.value
     } finally {
       // A peer that left in the middle must not keep the file open.
       await chunks.return?.()
@@ -214,8 +229,26 @@ export class TransferServer {
   }
 }
 
-/** What a peer has to take before it counts as gone: at the slowest rate that counts as service, a minute's worth. */
-const sliceBytes = 256 * 1024
+/** What a peer has to take before it counts as gone: at the slowest rate that counts as service, two minutes' worth. */
+const sliceBytes = 512 * 1024
+/** A frame goes with the first slice. */
+const slackBytes = 1024
+
+function* slicesOf(piece: Uint8Array): Iterable<Uint8Array> {
+  for (let at = 0; at < piece.byteLength; ) {
+    const rest = piece.byteLength - at
+    const end = rest <= sliceBytes + slackBytes ? piece.byteLength : at + sliceBytes
+    yield piece.subarray(at, end)
+    at = end
+  }
+}
+
+/** What belongs to answering on one stream. */
+interface Answering {
+  readonly signal: AbortSignal
+  /** For streams that give back what they have written. */
+  readonly buffers: SendBuffers | undefined
+}
 
 /** From all over a content: what shrinks at its beginning may not further on. */
 const sampledShards = 4

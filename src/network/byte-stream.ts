@@ -1,14 +1,16 @@
 // ByteStream over a libp2p 3 stream: reads on demand from a bounded queue, pauses the other side when the queue is
 // full, holds a writer back until the transport has taken its bytes. It knows no protocol and no connection.
 import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface'
+import { raceAbort } from '../base/deadline.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import { type ByteStream, maxBufferedBytes, type PeerText } from './host.ts'
+import { defaultQuicOptions } from './libp2p/quic/options.ts'
 import { QuicStream } from './libp2p/quic/stream.ts'
 import { ReadQueue } from './read-queue.ts'
 
 /** One `send` at most, so that a large write waits between pieces rather than queueing whole. */
-const pieceBytes = 256 * 1024
+const pieceBytes = defaultQuicOptions.maxWriteBytes
 /** A writer goes on while no more than this waits in libp2p's own queue. */
 const queuedBytes = 256 * 1024
 /** Freeing less at once costs more than it gains. */
@@ -21,9 +23,10 @@ const lingerMs = 30_000
 export class Libp2pByteStream implements ByteStream {
   readonly peer: PeerText
   readonly #stream: Stream
+  /** The same, where it is our own transport's: then bytes go past libp2p's queues and events in both directions. */
+  readonly #quic: QuicStream | undefined
   readonly #queue: ReadQueue
   readonly #ended = new AbortController()
-  readonly #ownsPieces: boolean
   #finished = false
   #broken: Error | undefined
 
@@ -33,8 +36,8 @@ export class Libp2pByteStream implements ByteStream {
     // Where a transport cannot pause, libp2p cuts the stream at this many unread bytes.
     stream.maxReadBufferLength = maxBufferedBytes
     this.#queue = new ReadQueue({ pause: () => this.#pause(), resume: () => this.#resume() })
-    this.#ownsPieces = stream instanceof QuicStream
-    if (stream instanceof QuicStream) stream.readTo(bytes => this.#queue.push(bytes))
+    this.#quic = stream instanceof QuicStream ? stream : undefined
+    if (this.#quic !== undefined) this.#quic.readTo(bytes => this.#queue.push(bytes))
     else stream.addEventListener('message', this.#onMessage)
     stream.addEventListener('remoteCloseWrite', this.#onRemoteCloseWrite)
     stream.addEventListener('end', this.#onRemoteEnd)
@@ -55,15 +58,23 @@ export class Libp2pByteStream implements ByteStream {
   discard(chunk: Uint8Array): void {
     const { buffer, byteLength } = chunk
     // Only a piece of the native transport has its memory to itself, and only where it was read whole.
-    if (this.#ownsPieces && byteLength === buffer.byteLength && byteLength >= freedBytes)
+    if (this.#quic !== undefined && byteLength === buffer.byteLength && byteLength >= freedBytes)
       (buffer as ArrayBuffer).transfer(0)
   }
 
-  async write(bytes: Uint8Array, options: CallOptions = {}): Promise<void> {
+  get givesBack(): boolean {
+    return this.#quic !== undefined
+  }
+
+  async write(bytes: Uint8Array, { signal }: CallOptions = {}): Promise<void> {
     for (let offset = 0; offset < bytes.byteLength; offset += pieceBytes) {
-      options.signal?.throwIfAborted()
-      this.#send(bytes.subarray(offset, offset + pieceBytes))
-      await this.#untilTaken(options.signal)
+      signal?.throwIfAborted()
+      const piece = bytes.subarray(offset, offset + pieceBytes)
+      if (this.#quic !== undefined) await this.#sendPast(this.#quic, piece, signal)
+      else {
+        this.#send(piece)
+        await this.#untilTaken(signal)
+      }
     }
   }
 
@@ -100,6 +111,16 @@ export class Libp2pByteStream implements ByteStream {
       // A transport that is gone cannot be told; the stream is over either way.
     }
     this.#settle(error)
+  }
+
+  /** A write that waits for the other side to read ends with the stream, or with the caller's patience. */
+  async #sendPast(stream: QuicStream, piece: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await raceAbort(raceAbort(stream.write(piece), this.#ended.signal), signal)
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw this.#failure(error)
+    }
   }
 
   #send(piece: Uint8Array): void {

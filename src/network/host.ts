@@ -24,6 +24,8 @@ export interface ByteStream {
    * bulk a fifth faster than leaving it to the collector. For readers that have copied what they want.
    */
   discard?(chunk: Uint8Array): void
+  /** What `write` has resolved for is nobody's but the caller's again: its memory may be used for other bytes. */
+  readonly givesBack?: boolean
   /** Resolves when the transport took the bytes: after its `drain`, so that a fast sender is held back. */
   write(bytes: Uint8Array, options?: CallOptions): Promise<void>
   /** No more writes; the other side reads to the end. */

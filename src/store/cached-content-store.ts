@@ -1,10 +1,9 @@
 // Small contents that are asked for again, whole and in memory, in front of any ContentStore. What is here was verified
 // as it was read, and is named by its hash, so it cannot be out of date; whether the root is still kept is asked of the
 // store below each time, whichever way it went. Every other call goes straight to that store.
-import type { ContentStore } from '../assets/content-store.ts'
+import type { ContentStore, ReadOptions } from '../assets/content-store.ts'
 import { Cache, type CacheCounts } from '../base/cache.ts'
 import type { CidText } from '../base/cid.ts'
-import type { CallOptions } from '../base/lifecycle.ts'
 
 export interface ContentCacheOptions {
   /** Bytes of memory for all contents; 0 switches it off. */
@@ -64,7 +63,7 @@ export class ContentCache<S extends ContentStore> {
     root: CidText,
     offset: number,
     length: number,
-    options: CallOptions = {},
+    options: ReadOptions = {},
   ): AsyncGenerator<Uint8Array, void, undefined> {
     options.signal?.throwIfAborted()
     const content = await this.#content(root)

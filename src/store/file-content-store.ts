@@ -10,6 +10,7 @@ import type {
   ContentWriter,
   Leftovers,
   PartialContent,
+  ReadOptions,
   StoredContent,
 } from '../assets/content-store.ts'
 import type { CacheCounts } from '../base/cache.ts'
@@ -238,6 +239,7 @@ export class FileContentStore implements ContentStore {
       return now?.open === partial() ? now : undefined
     }
     return {
+      mayHaveCopies: () => this.#copies.mayHave(layout),
       findCopy: (hash, length) => this.#copies.findCopy(layout, presence, hash, length),
       finish: () =>
         this.#changes.run(root, async () => {
@@ -265,7 +267,7 @@ export class FileContentStore implements ContentStore {
     root: CidText,
     offset: number,
     length: number,
-    options: CallOptions = {},
+    options: ReadOptions = {},
   ): AsyncGenerator<Uint8Array, void, undefined> {
     this.#used(root)
     return this.#reader.read(root, offset, length, options)

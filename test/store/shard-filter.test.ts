@@ -22,13 +22,22 @@ describe('the filter of shards', () => {
     )
   })
 
-  it('denies nearly all others, as long as it is not full', () => {
+  it('denies nearly all others, as long as it is not blunt', () => {
     const filter = new ShardFilter(10_000)
     let added = 0
-    for (; !filter.full; added++) filter.add(randomBytes(32))
+    for (; !filter.blunt; added++) filter.add(randomBytes(32))
     expect(added).toBe(20_000)
     const wrong = Array.from({ length: 20_000 }, () => filter.mayHave(randomBytes(32))).filter(Boolean)
     expect(wrong.length).toBeLessThan(100)
+  })
+
+  it('is blunt once many of its shards have gone', () => {
+    const filter = new ShardFilter(10_000)
+    for (let i = 0; i < 8000; i++) filter.add(randomBytes(32))
+    filter.lose(1000)
+    expect(filter.blunt).toBe(false)
+    filter.lose(1)
+    expect(filter.blunt).toBe(true)
   })
 })
 
@@ -49,5 +58,20 @@ describe('the records of shards', () => {
     await records.finish(new Layout(after.root, after.indexBytes))
     expect(await found(after)).toEqual([after.root])
     expect(await found(never)).toEqual([])
+  })
+
+  it('make the filter anew when many shards have gone, and find what stays', async () => {
+    const records = new ContentRecords(new MemoryKeyValue())
+    const [stays, goes] = [sample(1, 300_000), sample(2, 90_000_000)]
+    const hashOf = ({ index }: typeof stays) => index.shards[0]?.hash as Uint8Array
+    const asked = async (content: typeof stays) => {
+      const roots: string[] = []
+      for await (const { root } of records.locations(hashOf(content))) roots.push(root)
+      return roots
+    }
+    for (const { root, indexBytes } of [stays, goes]) await records.finish(new Layout(root, indexBytes))
+    expect(await asked(goes)).toHaveLength(1)
+    await records.forget(goes.root, new Layout(goes.root, goes.indexBytes))
+    expect([await asked(goes), (await asked(stays)).length]).toEqual([[], 1])
   })
 })

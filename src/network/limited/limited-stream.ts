@@ -43,6 +43,10 @@ export class LimitedStream implements ByteStream {
     this.#place = { ...place, peer: stream.peer }
   }
 
+  get givesBack(): boolean {
+    return this.#stream.givesBack === true
+  }
+
   get heldBack(): boolean {
     return this.#held !== undefined && !this.#paid
   }

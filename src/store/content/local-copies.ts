@@ -33,6 +33,15 @@ export class LocalCopies {
     }
   }
 
+  /** Tells at once of most shards that they are nowhere here: of thousands, a question for each would be felt. */
+  async mayHave(layout: Layout): Promise<(shard: number) => boolean> {
+    const filter = await this.#records.filter()
+    return shard => {
+      const hash = layout.hash(shard)
+      return filter.mayHave(hash) || layout.twins(hash).length > 1
+    }
+  }
+
   /** Looks for a shard in this root and in those that the records name. */
   async findCopy(
     layout: Layout,

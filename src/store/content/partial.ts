@@ -59,6 +59,8 @@ export class Presence {
 
 /** What a partial asks of the store it belongs to. */
 export interface PartialOwner {
+  /** Which shards may have a copy; the others have none. */
+  mayHaveCopies(): Promise<(shard: number) => boolean>
   /** A verified copy of this shard from another root, or from elsewhere in this one. */
   findCopy(hash: Uint8Array, length: number): Promise<Uint8Array | undefined>
   /** Records the root as complete; its payload is durable. Refused when the root was removed meanwhile. */
@@ -169,7 +171,9 @@ export class FilePartial implements PartialContent {
   async copyLocal(options: CallOptions = {}): Promise<number> {
     this.#requireOpen()
     let saved = 0
-    const waiting = this.missing().values()
+    const waiting = this.missing()
+      .filter(await this.#owner.mayHaveCopies())
+      .values()
     const copy = async () => {
       for (const shard of waiting) {
         options.signal?.throwIfAborted()

@@ -1,9 +1,8 @@
 // Reading what is here: ranges, single shards, and the check of a whole root. Every byte is hashed before it leaves.
-import type { CheckOptions } from '../../assets/content-store.ts'
+import type { CheckOptions, ReadOptions } from '../../assets/content-store.ts'
 import type { CidText } from '../../base/cid.ts'
 import { CatalogError } from '../../base/errors.ts'
 import { noteExternalBytes } from '../../base/external-memory.ts'
-import type { CallOptions } from '../../base/lifecycle.ts'
 import { type ReadableFile, readFully } from '../file-system.ts'
 import type { HeldRoots } from './held-roots.ts'
 import type { Layout } from './layout.ts'
@@ -19,7 +18,7 @@ export class ContentReader {
     root: CidText,
     offset: number,
     length: number,
-    options: CallOptions,
+    options: ReadOptions,
   ): AsyncGenerator<Uint8Array, void, undefined> {
     const layout = await this.#held.requireLayout(root)
     checkRange(layout, offset, length)
@@ -29,7 +28,7 @@ export class ContentReader {
       const end = offset + length
       const last = layout.shardAt(end - 1)
       let run = runFrom(layout, layout.shardAt(offset), last)
-      let next = this.#served(layout, file, run)
+      let next = this.#served(layout, file, run, options)
       for (;;) {
         const { bytes, lost } = await next
         options.signal?.throwIfAborted()
@@ -38,7 +37,7 @@ export class ContentReader {
         // The next shards are read while these are used.
         if (more) {
           run = runFrom(layout, after, last)
-          next = this.#served(layout, file, run)
+          next = this.#served(layout, file, run, options)
           next.catch(() => undefined)
         }
         const wanted = bytes.subarray(Math.max(0, offset - start), Math.max(0, end - start))
@@ -56,10 +55,10 @@ export class ContentReader {
     layout: Layout,
     file: ReadableFile | undefined,
     { first, after, start, end }: Run,
+    { allocate = allocateOnce }: ReadOptions,
   ): Promise<{ readonly bytes: Uint8Array; readonly lost: number | undefined }> {
     if (file === undefined) return { bytes: new Uint8Array(0), lost: first }
-    const bytes = Buffer.allocUnsafeSlow(end - start)
-    noteExternalBytes(bytes.byteLength)
+    const bytes = allocate(end - start)
     const read = await readRun(layout, file, { first, after, start, end }, bytes)
     for (let shard = first; shard < after; shard++) {
       const [from, to] = [layout.offset(shard) - start, layout.offset(shard) + layout.length(shard) - start]
@@ -112,6 +111,12 @@ export class ContentReader {
     }
     return bad
   }
+}
+
+/** For a buffer that is dropped soon. */
+function allocateOnce(bytes: number): Uint8Array {
+  noteExternalBytes(bytes)
+  return Buffer.allocUnsafeSlow(bytes)
 }
 
 /** What is read and hashed at once: fewer, larger reads cost less, and no more than this waits in memory to be sent. */

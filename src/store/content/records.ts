@@ -62,7 +62,7 @@ export class ContentRecords {
     await this.#store.batch([...hints, putIndex(layout), putContent(layout, true)])
     const filter = await this.#filter?.catch(() => undefined)
     for (const { hash } of layout.index.shards) filter?.add(hash)
-    if (filter?.full === true) this.#filter = undefined
+    if (filter?.blunt === true) this.#filter = undefined
   }
 
   /** Hints first: a root that loses them in a crash is still whole. Without a layout (damaged index) they stay and lead nowhere. */
@@ -76,6 +76,9 @@ export class ContentRecords {
       { type: 'delete', key: `index/${root}` },
       { type: 'delete', key: `use/${root}` },
     ])
+    const filter = await this.#filter?.catch(() => undefined)
+    filter?.lose(layout?.count ?? 0)
+    if (filter?.blunt === true) this.#filter = undefined
   }
 
   async *uses(): AsyncIterable<{ readonly root: CidText; readonly usedAt: number }> {
@@ -118,12 +121,17 @@ export class ContentRecords {
     return this.#store.batch(keys.map(key => ({ type: 'delete', key })))
   }
 
-  async *locations(hash: Uint8Array): AsyncIterable<ShardLocation> {
+  /** Of all shards that have a location. */
+  filter(): Promise<ShardFilter> {
     this.#filter ??= this.#makeFilter().catch(error => {
       this.#filter = undefined
       throw error
     })
-    if (!(await this.#filter).mayHave(hash)) return
+    return this.#filter
+  }
+
+  async *locations(hash: Uint8Array): AsyncIterable<ShardLocation> {
+    if (!(await this.filter()).mayHave(hash)) return
     const prefix = `shard/${Buffer.from(hash).toString('hex')}/`
     // A few are enough: each is as good as the next unless its file is damaged.
     for await (const [key, value] of this.#store.entries({ prefix, limit: 8 })) {

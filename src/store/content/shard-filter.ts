@@ -5,12 +5,17 @@ const bitsEach = 16
 /** Room for as many shards again, and a few more, before the filter has to be made anew. */
 const growth = 2
 const leastShards = 4096
+/** So many of its shards may have gone, or this share, before they are looked for in vain too often. */
+const leastGone = 256
+const goneShare = 1 / 8
 const probes = 4
 
 export class ShardFilter {
   readonly #bits: Uint8Array
   readonly #mask: number
   #room: number
+  #shards = 0
+  #gone = 0
 
   /** For about so many shards; one in a thousand of those that are not here is taken for one that may be. */
   constructor(shards: number) {
@@ -20,13 +25,19 @@ export class ShardFilter {
     this.#mask = bits - 1
   }
 
-  /** No longer as sharp as it should be. */
-  get full(): boolean {
-    return this.#room <= 0
+  /** No longer as sharp as it should be: to be made anew. */
+  get blunt(): boolean {
+    return this.#room <= 0 || this.#gone > Math.max(leastGone, this.#shards * goneShare)
+  }
+
+  /** So many shards are not on this disk any more: they cannot be taken out one by one. */
+  lose(shards: number): void {
+    this.#gone += shards
   }
 
   add(hash: Uint8Array): void {
     this.#room -= 1
+    this.#shards += 1
     for (const bit of this.#places(hash))
       this.#bits[bit >>> 3] = (this.#bits[bit >>> 3] as number) | (1 << (bit & 7))
   }

@@ -52,8 +52,8 @@ export const defaultQuicOptions: QuicOptions = {
   maxReadBytes: 256 * 1024,
   // The native read allocates all it is given room for: single bytes must not cost 256 KiB each.
   minReadBytes: 4 * 1024,
-  // A write that waits for the peer to read holds back a reset, and this much memory.
-  maxWriteBytes: 256 * 1024,
+  // A write that waits for the peer to read holds back a reset, and this much memory: 512 KiB and the frame before them.
+  maxWriteBytes: 516 * 1024,
   maxUnheardBytes: 256 * 1024,
   maxDiscardedBytes: 1024 * 1024,
   maxPendingHandshakes: 64,

@@ -3,6 +3,7 @@
 // says why). It knows no connection; its muxer counts it until the native stream is done with.
 import { ConnectionClosedError, StreamStateError } from '@libp2p/interface'
 import { AbstractStream, type AbstractStreamInit, type SendResult } from '@libp2p/utils'
+import { raceAbort } from '../../../base/deadline.ts'
 import { kindOfFailure, type NativeStream } from './binding.ts'
 import type { QuicOptions } from './options.ts'
 
@@ -27,6 +28,8 @@ export class QuicStream extends AbstractStream {
   #readRoom: number
   #discarded = 0
   #nativeEnd: Promise<unknown> = Promise.resolve()
+  /** The last of the writes past libp2p's queue, while it is under way. */
+  #writing: Promise<void> | undefined
 
   constructor(init: QuicStreamInit) {
     super({ ...init, id: init.native.id(), maxMessageSize: init.options.maxWriteBytes })
@@ -50,6 +53,47 @@ export class QuicStream extends AbstractStream {
     this.dispatchReadBuffer()
   }
 
+  /**
+   * Sends at most `maxWriteBytes` past libp2p's queue, in the order of the calls; resolves once the native code has taken
+   * the bytes, which are then the caller's again. From the first call on nobody may use `send`.
+   * @throws StreamStateError where the stream is not writable; what the native write throws
+   */
+  write(bytes: Uint8Array): Promise<void> {
+    if (this.writeStatus !== 'writable')
+      throw new StreamStateError(`Cannot write to a stream that is ${this.writeStatus}`)
+    const before = this.#writing ?? (this.#isQueueEmpty() ? undefined : this.#untilQueueEmpty())
+    const written =
+      before === undefined ? this.#native.write(bytes) : before.then(() => this.#native.write(bytes))
+    this.#writing = written
+    const forget = () => {
+      if (this.#writing === written) this.#writing = undefined
+    }
+    return written.then(forget, (error: unknown) => {
+      forget()
+      this.#fail(error)
+      throw error
+    })
+  }
+
+  #isQueueEmpty(): boolean {
+    return this.writeBuffer.byteLength === 0 && !this.writableNeedsDrain
+  }
+
+  /** The last of the negotiation may still be under way. */
+  #untilQueueEmpty(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        if (this.status === 'open' && !this.#isQueueEmpty()) return
+        this.removeEventListener('drain', look)
+        this.removeEventListener('close', look)
+        if (this.status === 'open') resolve()
+        else reject(new StreamStateError(`The stream is ${this.status}`))
+      }
+      this.addEventListener('drain', look)
+      this.addEventListener('close', look)
+    })
+  }
+
   override push(data: Bytes): void {
     super.push(data)
     if (this.#sink !== undefined) this.dispatchReadBuffer()
@@ -69,8 +113,9 @@ export class QuicStream extends AbstractStream {
     return { sentBytes: data.byteLength, canSendMore: false }
   }
 
-  /** The base class has waited until all was written. */
-  override async sendCloseWrite(): Promise<void> {
+  /** The base class has waited until all in its queue was written. */
+  override async sendCloseWrite({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    if (this.#writing !== undefined) await raceAbort(this.#writing, signal)
     this.#finished = true
     await this.#native.finishWrite()
   }
