@@ -89,7 +89,11 @@ catalog_install() {
 # The checks of the tests are development dependencies, Node.js an optional one: whatever the user's npm leaves out
 # by default, this takes all. The libraries ship their binaries, so that no install script needs to run.
 catalog_npm() {
-  (cd "$1" && npm "$2" --include=dev --include=optional --ignore-scripts --no-audit --no-fund --loglevel=error) 9<&- >&2
+  # One that hangs holds the lock: whoever waits for it would wait for ever.
+  catalog_limit=
+  if timeout --foreground 1 true 2>/dev/null; then catalog_limit='timeout --foreground -k 10 900'; fi
+  # shellcheck disable=SC2086 # the words are meant to be split
+  (cd "$1" && $catalog_limit npm "$2" --include=dev --include=optional --ignore-scripts --no-audit --no-fund --loglevel=error) 9<&- >&2
 }
 
 # catalog_setup_sandbox ROOT: bubblewrap, where it is missing and may be installed; never fails.

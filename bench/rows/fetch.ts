@@ -15,7 +15,7 @@ import {
   speed,
   timed,
 } from '../figures.ts'
-import type { BenchNode, Laboratory } from '../laboratory.ts'
+import { type BenchNode, describePackage, type Laboratory } from '../laboratory.ts'
 import { heliaPeer, libtorrentPeer } from '../peers.ts'
 import { rawStreamTime } from './stream.ts'
 
@@ -65,9 +65,16 @@ async function large(
   const { mebibytes } = settings
   const path = laboratory.package('large', mebibytes)
   const file = join(path, 'blob')
-  const { id } = await provider.publish(path)
-  await receiver.knows(id)
-  const series: Series[] = [{ name: 'fetch', measure: () => fetchTime(receiver, id) }]
+  // A version for each round: one that was removed here is unknown here, and its search would be timed too.
+  const ids: string[] = []
+  for (let round = 0; round < settings.rounds; round++) {
+    describePackage(path, 'large', `1.0.${round}`)
+    const { id } = await provider.publish(path)
+    await receiver.knows(id)
+    ids.push(id)
+  }
+  const measure = (round: number) => fetchTime(receiver, ids[round] as string)
+  const series: Series[] = [{ name: 'fetch', measure }]
   if (asked.has('fetch')) {
     const bytes = readFileSync(file)
     const copy = laboratory.path('copy')

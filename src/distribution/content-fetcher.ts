@@ -19,6 +19,8 @@ export interface ContentFetcherOptions extends ProviderWorkOptions {
   readonly maxProviders: number
   /** Give up when nobody is at work and nothing has come for this long. */
   readonly patienceMs: number
+  /** The same once somebody has given a good shard: who served may be overloaded, or being restarted. */
+  readonly servedPatienceMs: number
   /** Time between two searches for providers while there is none. */
   readonly searchAgainMs: number
   /** Time between two searches while providers are at work: more may have come. */
@@ -33,6 +35,7 @@ export const defaultContentFetcherOptions: ContentFetcherOptions = {
   maxProviders: 8,
   batchBytes: 1024 * 1024,
   patienceMs: 12_000,
+  servedPatienceMs: 30_000,
   searchAgainMs: 1_500,
   searchMoreMs: 10_000,
   // Long enough to tell a slow start from a slow provider.

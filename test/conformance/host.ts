@@ -141,6 +141,25 @@ export function hostConformance(name: string, makePair: MakePair): void {
       expect(await received.promise).toBe(total * piece.byteLength)
     })
 
+    test('writes arrive in order, whole, and where the stream gives them back their memory can be used again', async () => {
+      const received = Promise.withResolvers<Buffer>()
+      b.handle('/again/1', async stream => received.resolve(await readAll(stream)), limits)
+      await meet()
+      const stream = await a.open(b.peer, '/again/1')
+      const sizes = [1, 700_000, 40, 516 * 1024, 516 * 1024 + 1, 3]
+      let piece = new Uint8Array(700_000)
+      for (const [turn, size] of sizes.entries()) {
+        piece.fill(turn + 1)
+        await stream.write(piece.subarray(0, size))
+        // Two at once: the second goes behind the first.
+        await Promise.all([stream.write(bytes('|')), stream.write(bytes('/'))])
+        if (stream.givesBack !== true) piece = new Uint8Array(700_000)
+      }
+      await stream.closeWrite()
+      const expected = sizes.flatMap((size, turn) => [Buffer.alloc(size, turn + 1), bytes('|/')])
+      expect((await received.promise).equals(Buffer.concat(expected))).toBe(true)
+    })
+
     test('a reset is an error at the other side, never an end', async () => {
       b.handle(
         '/reset/1',

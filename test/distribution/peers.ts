@@ -23,6 +23,7 @@ export const quick: ContentFetcherOptions = {
   ...defaultContentFetcherOptions,
   lane: { stallMs: 300, crawlBytesPerSecond: 4096, crawlWindowMs: 600 },
   patienceMs: 800,
+  servedPatienceMs: 800,
   searchAgainMs: 50,
   searchMoreMs: 100,
   indexPatienceMs: 100,

@@ -1,7 +1,6 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -194,16 +193,15 @@ describe('the verifier', () => {
       ...envelopes.slice(0, 4).map(e => verifier.verify(e)),
     ])
     await sleep(100)
-    const delay = monitorEventLoopDelay({ resolution: 1 })
-    delay.enable()
+    const before = process.threadCpuUsage()
     await Promise.all([
       ...Array.from({ length: 40 }, (_, i) => sealStatement(head(100 + i), signer)),
       ...envelopes.map(item => verifier.verify(item)),
     ])
-    delay.disable()
-    // Forty Falcon signatures take half a second of computing: on this thread they would stall it for 300 ms and more.
-    expect(delay.percentile(95) / 1e6).toBeLessThan(20)
-    expect(delay.max / 1e6).toBeLessThan(150)
+    // Forty Falcon signatures take half a second of computing. What this thread computes is the same on a busy machine;
+    // how long it waits for a processor is not (bench/trust.ts measures that).
+    const { user, system } = process.threadCpuUsage(before)
+    expect((user + system) / 1000).toBeLessThan(150)
     await signer.stop()
     await verifier.stop()
   })

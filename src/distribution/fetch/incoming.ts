@@ -29,6 +29,8 @@ export class Incoming {
   /** Resolves once an index was accepted and is being opened. */
   readonly indexFound = Promise.withResolvers<void>()
   localBytes = 0
+  /** Whether a shard has come from a provider, and was what it should be. */
+  isServed = false
   /** When a shard, or the index, last came to be here; any clock's milliseconds. */
   progressAt = performance.now()
   readonly #deps: IncomingDeps
@@ -100,6 +102,7 @@ export class Incoming {
   /** The shard is verified and written; harmless when another lane was first. */
   stored(shard: number): void {
     if (this.#opened?.pool.finish(shard) !== true) return
+    this.isServed = true
     this.#doneBytes += this.#opened.partial.index.shards[shard]?.length as number
     this.#progressed()
     if (this.done) this.changes.tell()

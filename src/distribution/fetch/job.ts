@@ -187,7 +187,7 @@ export class FetchJob {
   /** Finds providers and sets them to work until all is here; throws when none brings anything for too long. */
   async #search(): Promise<void> {
     const { changes } = this.#incoming
-    const { patienceMs, searchMoreMs, searchAgainMs } = this.#options
+    const { patienceMs, servedPatienceMs, searchMoreMs, searchAgainMs } = this.#options
     this.#incoming.progressAt = performance.now()
     while (!this.#over) {
       await this.#searchOnce()
@@ -198,7 +198,8 @@ export class FetchJob {
       }
       if (this.#over || this.#active.size > 0) continue
       // A provider that has nothing to give is no better than none, however often it answers.
-      if (performance.now() - this.#incoming.progressAt > patienceMs) throw this.#nobody()
+      const patience = this.#incoming.isServed ? servedPatienceMs : patienceMs
+      if (performance.now() - this.#incoming.progressAt > patience) throw this.#nobody()
       // One that failed may be asked again: it may have been restarted.
       this.#seen.clear()
       await changes.next(searchAgainMs)
