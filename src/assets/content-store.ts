@@ -70,8 +70,8 @@ export interface StoredContent {
 
 export interface ReadOptions extends CallOptions {
   /**
-   * Memory of the caller's that the store may read into, of so many bytes. A chunk either fills the beginning of what
-   * this gave, which no other chunk shares, or lies elsewhere.
+   * Memory of the caller's that the store may read into, of so many bytes. A chunk either lies in what this gave, which
+   * no other chunk shares, or elsewhere.
    */
   readonly allocate?: ((bytes: number) => Uint8Array) | undefined
 }

@@ -21,11 +21,19 @@ export class BufferPool {
   /** Gives back what `take` gave. Nobody may look at it afterwards. */
   give(buffer: Uint8Array): void {
     const size = buffer.byteLength
+    this.#makeRoom(size)
     if (this.#keptBytes + size > maxKeptBytes) return
     const kept = this.#kept.get(size)
     if (kept === undefined) this.#kept.set(size, [buffer])
     else kept.push(buffer)
     this.#keptBytes += size
+  }
+
+  /** Sizes that nobody asks for any more must not keep out those that are in use. */
+  #makeRoom(size: number): void {
+    for (const [other, kept] of this.#kept)
+      while (other !== size && this.#keptBytes + size > maxKeptBytes && kept.pop() !== undefined)
+        this.#keptBytes -= other
   }
 }
 

@@ -20,7 +20,7 @@
 //           shard is a zstd frame (RFC 8878) of n bytes, or the shard itself where n is its length
 // A client that knows nothing of a root asks index, have and small at once: a small package takes one round trip.
 // Limits    a client keeps at most `maxOutstandingBytes` asked for and not yet taken; a server reads the next
-//   question when it has answered the one before, and resets a stream on which nothing moves for three minutes:
+//   question when it has answered the one before, and resets a stream on which nothing moves for four minutes:
 //   no question comes, or no answer is taken.
 // Errors    a malformed frame ends the stream. A failure in mid-answer resets it.
 // Non-goals finding providers; asking for what is not a content root.
@@ -39,7 +39,7 @@ export const transferLimits = {
   /** More are not compressed: their lengths would not fit into a header. */
   maxCompressedShards: 128,
   maxOutstandingBytes: 4 * 1024 * 1024,
-  idleMs: 180_000,
+  idleMs: 240_000,
 } as const
 
 /** What a client makes of a refusal. */

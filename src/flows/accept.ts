@@ -38,6 +38,12 @@ export interface AcceptDeps extends ProveDeps {
     addHead(envelope: Verified<Envelope<HeadStatement>>): Promise<unknown>
     addFreshness(envelope: Verified<Envelope<FreshnessStatement>>): Promise<unknown>
     addEquivocation(proof: Verified<Equivocation>): Promise<unknown>
+    /** Removes what is refused of the name's heads, statements and proofs. */
+    dropHeadsOf(
+      publisher: string,
+      name: string,
+      isRefused: (record: Envelope<HeadStatement> | Envelope<FreshnessStatement>) => boolean,
+    ): Promise<unknown>
   }
   /** Proves and keeps what is neither an envelope nor a proof: the trust documents. */
   readonly acceptNotice: (bytes: Uint8Array) => Promise<unknown>
@@ -80,8 +86,11 @@ const beginsAsEnvelope = (bytes: Uint8Array): boolean =>
 export async function accept(deps: AcceptDeps, bytes: Uint8Array): Promise<void> {
   const decoded = decodeRecord(bytes)
   if (decoded.kind === 'notice') return void (await deps.acceptNotice(bytes))
-  if (decoded.kind === 'equivocation')
-    return void (await deps.catalogue.addEquivocation(await proveEquivocation(deps, decoded.proof)))
+  if (decoded.kind === 'equivocation') {
+    await deps.catalogue.addEquivocation(await proveEquivocation(deps, decoded.proof))
+    for (const head of decoded.proof.heads) await dropRevokedMeanwhile(deps, head)
+    return
+  }
   const envelope = await prove(deps, decoded.envelope)
   if (isRelease(envelope)) {
     await refuseUnlisted(deps, envelope)
@@ -90,6 +99,15 @@ export async function accept(deps: AcceptDeps, bytes: Uint8Array): Promise<void>
   refuseUnlessStanding(deps, envelope)
   if (isHead(envelope)) await addHead(deps, envelope)
   else await deps.catalogue.addFreshness(envelope as Verified<Envelope<FreshnessStatement>>)
+  await dropRevokedMeanwhile(deps, envelope)
+}
+
+/** Whoever looks again at all that is here, because something was revoked, may have been past what was just being stored. */
+async function dropRevokedMeanwhile(deps: AcceptDeps, envelope: Envelope): Promise<void> {
+  if (deps.standing(envelope).state !== 'refused') return
+  const { publisher, name } = envelope.statement
+  await deps.catalogue.dropHeadsOf(publisher, name, record => deps.standing(record).state === 'refused')
+  refuseUnlessStanding(deps, envelope)
 }
 
 /**

@@ -274,6 +274,15 @@ export class Catalogue {
     return this.#heads.drop(isRefused)
   }
 
+  /** As `Heads.dropOf`. */
+  dropHeadsOf(
+    publisher: string,
+    name: string,
+    isRefused: (record: HeadEnvelope | FreshnessEnvelope) => boolean,
+  ): Promise<CidText[]> {
+    return this.#heads.dropOf(publisher, name, isRefused)
+  }
+
   /**
    * Whether releases that are worth little may take of a publisher's share, so that there is enough left for others. Of
    * this node's own publisher none may: they would take versions that it is to publish.

@@ -301,6 +301,16 @@ export class Heads {
     return gone
   }
 
+  /** The same for one name. */
+  dropOf(
+    publisher: string,
+    name: string,
+    isRefused: (record: HeadEnvelope | FreshnessEnvelope) => boolean,
+  ): Promise<CidText[]> {
+    const key = headKeyOf(publisher, name)
+    return this.#deps.turns.take(key, () => this.#dropRefused(key, isRefused))
+  }
+
   async #dropRefused(
     key: string,
     isRefused: (record: HeadEnvelope | FreshnessEnvelope) => boolean,

@@ -67,6 +67,9 @@ interface Withdrawn {
 /** What changed, for those who must look again at what they believed; `renewed`: a list that takes nothing more back. */
 export type TrustChange = 'root' | 'revoked' | 'renewed'
 
+/** To be raised with stricter checks of chains: what was believed under the old ones is then looked at again. */
+const rules = 'rules 1'
+
 const maxNoticeBytes = 128 * 1024
 /** Publishers that took back something: few do, each keeps up to 64 KiB here. */
 const maxWithdrawing = 4096
@@ -198,11 +201,11 @@ export class TrustChain {
       [...reasons.keys()].map(certificate => `${issuer} ${certificate}`),
     )
     for (const [publisher, lists] of this.#withdrawn)
-      for (const [issuer, { reasons }] of lists)
-        entries.push(...[...reasons.keys()].map(certificate => `${publisher} ${issuer} ${certificate}`))
-    return Buffer.from(blake3(Buffer.from([this.root.fingerprint, ...entries.sort()].join('\n')))).toString(
-      'hex',
-    )
+      for (const [issuer, { names, reasons }] of lists)
+        for (const certificate of reasons.keys())
+          entries.push(`${publisher} ${issuer} ${names.join(',')} ${certificate}`)
+    const text = [rules, this.root.fingerprint, ...entries.sort()].join('\n')
+    return Buffer.from(blake3(Buffer.from(text))).toString('hex')
   }
 
   /** Called after a root or a list was believed. Returns the unsubscriber. */
@@ -309,8 +312,11 @@ export class TrustChain {
     await this.#deps.notices.putNotice(withdrawalNotice(by), cidOf(list.bytes), list.bytes)
     const reasons = new Map(list.revoked.map(({ certificate, reason }) => [certificate, reason]))
     if (before === undefined) this.#withdrawals += 1
-    this.#withdrawn.set(publisher, ofPublisher.set(issuer, { list, names: withdrawnNames(list), reasons }))
-    const revokes = list.revoked.some(({ certificate }) => before?.reasons.has(certificate) !== true)
+    const names = withdrawnNames(list)
+    this.#withdrawn.set(publisher, ofPublisher.set(issuer, { list, names, reasons }))
+    const revokes =
+      list.revoked.some(({ certificate }) => before?.reasons.has(certificate) !== true) ||
+      names.some(name => before?.names.includes(name) !== true)
     this.#tell(revokes ? 'revoked' : 'renewed')
     return 'added'
   }

@@ -200,6 +200,34 @@ describe('accepting a record', () => {
     await take(listed, good, own)
   })
 
+  it('keeps no head that was revoked while it was stored, though all was looked at meanwhile', async () => {
+    const stored = Promise.withResolvers<void>()
+    const storing = Promise.withResolvers<void>()
+    class SlowRecords extends MemoryKeyValue {
+      override async batch(writes: Parameters<MemoryKeyValue['batch']>[0]): Promise<void> {
+        storing.resolve()
+        await stored.promise
+        await super.batch(writes)
+      }
+    }
+    const catalogue = new Catalogue({ records: new SlowRecords(), log: silentLog }, {})
+    let isRevoked = false
+    const refused = { state: 'refused', code: 'certificate-revoked', why: 'it was revoked' } as const
+    const standing: StandingOf = envelope => (isRevoked ? refused : good(envelope))
+    const deps = {
+      ...{ network: networkName, now: () => now, verifier, standing, catalogue },
+      acceptNotice: refuseNotice,
+      onRefusedHead: () => undefined,
+    }
+    const taken = accept(deps, await seal(head()))
+    await storing.promise
+    isRevoked = true
+    expect(await catalogue.dropHeads(record => standing(record).state === 'refused')).toEqual([])
+    stored.resolve()
+    await expect(taken).rejects.toMatchObject({ code: 'certificate-revoked' })
+    expect(await catalogue.headsOf('it')).toEqual([])
+  })
+
   it('keeps the later head, and takes the next after a refusal', async () => {
     const { catalogue, take } = setUp()
     const first = await sealStatement(head(), signer)

@@ -526,6 +526,18 @@ describe('listeners', () => {
     await trust.accept(list2.bytes)
     expect(heard).toHaveLength(2)
   })
+
+  it('can tell by a digest whether anything came that takes something back', async () => {
+    const { trust } = await member()
+    const digests = [trust.digest()]
+    for (const { bytes } of [list1, list2, root2]) {
+      await trust.accept(bytes)
+      digests.push(trust.digest())
+    }
+    const [first, renewed, revoked, rooted] = digests
+    expect(renewed).toBe(first)
+    expect(new Set([first, revoked, rooted]).size).toBe(3)
+  })
 })
 
 describe('the golden network', () => {

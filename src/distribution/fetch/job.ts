@@ -198,7 +198,7 @@ export class FetchJob {
       }
       if (this.#over || this.#active.size > 0) continue
       // A provider that has nothing to give is no better than none, however often it answers.
-      const patience = this.#incoming.isServed ? servedPatienceMs : patienceMs
+      const patience = this.#incoming.isServed ? Math.max(patienceMs, servedPatienceMs) : patienceMs
       if (performance.now() - this.#incoming.progressAt > patience) throw this.#nobody()
       // One that failed may be asked again: it may have been restarted.
       this.#seen.clear()

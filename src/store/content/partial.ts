@@ -171,6 +171,7 @@ export class FilePartial implements PartialContent {
   async copyLocal(options: CallOptions = {}): Promise<number> {
     this.#requireOpen()
     let saved = 0
+    if (this.#presence.all) return saved
     const waiting = this.missing()
       .filter(await this.#owner.mayHaveCopies())
       .values()

@@ -60,13 +60,13 @@ export class ContentRecords {
     const hints = shardKeys(layout).map(([key, shard]) => putLocation(key, layout, shard))
     while (hints.length > maxBatch) await this.#store.batch(hints.splice(0, maxBatch))
     await this.#store.batch([...hints, putIndex(layout), putContent(layout, true)])
-    const filter = await this.#filter?.catch(() => undefined)
-    for (const { hash } of layout.index.shards) filter?.add(hash)
-    if (filter?.blunt === true) this.#filter = undefined
+    await this.#inFilter(filter => {
+      for (const { hash } of layout.index.shards) filter.add(hash)
+    })
   }
 
   /** Hints first: a root that loses them in a crash is still whole. Without a layout (damaged index) they stay and lead nowhere. */
-  async forget(root: CidText, layout: Layout | undefined): Promise<void> {
+  async forget(root: CidText, layout: Layout | undefined, { complete = true } = {}): Promise<void> {
     const hints =
       layout === undefined ? [] : shardKeys(layout).map(([key]) => ({ type: 'delete', key }) as const)
     while (hints.length > maxBatch) await this.#store.batch(hints.splice(0, maxBatch))
@@ -76,9 +76,17 @@ export class ContentRecords {
       { type: 'delete', key: `index/${root}` },
       { type: 'delete', key: `use/${root}` },
     ])
-    const filter = await this.#filter?.catch(() => undefined)
-    filter?.lose(layout?.count ?? 0)
-    if (filter?.blunt === true) this.#filter = undefined
+    // Nobody need wait for one that is being made.
+    if (complete && layout !== undefined) void this.#inFilter(filter => filter.lose(layout.count))
+  }
+
+  /** Changes the filter, where there is one; the next question makes it anew where it has become blunt. */
+  async #inFilter(change: (filter: ShardFilter) => void): Promise<void> {
+    const making = this.#filter
+    const filter = await making?.catch(() => undefined)
+    if (filter === undefined) return
+    change(filter)
+    if (filter.blunt && this.#filter === making) this.#filter = undefined
   }
 
   async *uses(): AsyncIterable<{ readonly root: CidText; readonly usedAt: number }> {

@@ -60,7 +60,7 @@ export class Removal {
     const { left } = held.leave(root)
     try {
       await known.open?.close()
-      await records.forget(root, layout)
+      await records.forget(root, layout, known)
     } catch (error) {
       known.open = undefined
       held.set(root, known)

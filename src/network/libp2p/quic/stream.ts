@@ -30,6 +30,8 @@ export class QuicStream extends AbstractStream {
   #nativeEnd: Promise<unknown> = Promise.resolve()
   /** The last of the writes past libp2p's queue, while it is under way. */
   #writing: Promise<void> | undefined
+  /** Fires when the stream was reset, here or there. */
+  readonly #over = new AbortController()
 
   constructor(init: QuicStreamInit) {
     super({ ...init, id: init.native.id(), maxMessageSize: init.options.maxWriteBytes })
@@ -63,7 +65,7 @@ export class QuicStream extends AbstractStream {
       throw new StreamStateError(`Cannot write to a stream that is ${this.writeStatus}`)
     const before = this.#writing ?? (this.#isQueueEmpty() ? undefined : this.#untilQueueEmpty())
     const written =
-      before === undefined ? this.#native.write(bytes) : before.then(() => this.#native.write(bytes))
+      before === undefined ? this.#native.write(bytes) : before.then(() => this.#writeNow(bytes))
     this.#writing = written
     const forget = () => {
       if (this.#writing === written) this.#writing = undefined
@@ -73,6 +75,11 @@ export class QuicStream extends AbstractStream {
       this.#fail(error)
       throw error
     })
+  }
+
+  async #writeNow(bytes: Uint8Array): Promise<void> {
+    if (this.#over.signal.aborted) throw new StreamStateError(`The stream is ${this.status}`)
+    await this.#native.write(bytes)
   }
 
   #isQueueEmpty(): boolean {
@@ -115,7 +122,8 @@ export class QuicStream extends AbstractStream {
 
   /** The base class has waited until all in its queue was written. */
   override async sendCloseWrite({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    if (this.#writing !== undefined) await raceAbort(this.#writing, signal)
+    if (this.#writing !== undefined) await raceAbort(raceAbort(this.#writing, signal), this.#over.signal)
+    this.#over.signal.throwIfAborted()
     this.#finished = true
     await this.#native.finishWrite()
   }
@@ -127,6 +135,7 @@ export class QuicStream extends AbstractStream {
 
   override sendReset(): void {
     this.#readDone = true
+    this.#over.abort(new StreamStateError('The stream was reset'))
     // What was said in full is not taken back. Each waits for the native call before it: the reset for a write (of at
     // most `maxWriteBytes`, until the other side reads or goes), the stop for a read.
     const reset = this.#finished ? undefined : this.#native.resetWrite()
