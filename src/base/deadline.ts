@@ -1,13 +1,16 @@
 // Ends waiting in time: a library does not always heed its signal, and a stop must not depend on it.
 
-/** The work, or the signal's reason at once. The work itself goes on until it notices. */
-export function raceAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work
+/** The work, or at once the reason of the signal that fires first. The work itself goes on until it notices. */
+export function raceAbort<T>(work: Promise<T>, ...signals: readonly (AbortSignal | undefined)[]): Promise<T> {
+  const present = signals.filter(signal => signal !== undefined)
+  if (present.length === 0) return work
   return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error)
-    if (signal.aborted) onAbort()
-    signal.addEventListener('abort', onAbort, { once: true })
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
+    const onAbort = () => reject(present.find(({ aborted }) => aborted)?.reason as Error)
+    if (present.some(({ aborted }) => aborted)) onAbort()
+    for (const signal of present) signal.addEventListener('abort', onAbort, { once: true })
+    work.then(resolve, reject).finally(() => {
+      for (const signal of present) signal.removeEventListener('abort', onAbort)
+    })
   })
 }
 

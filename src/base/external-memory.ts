@@ -11,6 +11,12 @@ const collectEveryBytes = 16 * 1024 * 1024
 let unfreed = 0
 let collect: ((options: { type: 'minor' }) => void) | undefined
 
+/** A buffer that will soon be dropped, its bytes undefined. */
+export function allocateOnce(bytes: number): Buffer {
+  noteExternalBytes(bytes)
+  return Buffer.allocUnsafeSlow(bytes)
+}
+
 /** Tells of a buffer of so many bytes that was made and will soon be dropped. */
 export function noteExternalBytes(bytes: number): void {
   unfreed += bytes

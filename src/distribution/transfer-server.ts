@@ -2,7 +2,7 @@
 // part, and never sends a byte whose shard does not have its hash (the content store checks on read).
 import type { ContentIndex } from '../assets/content-index.ts'
 import type { ContentStore } from '../assets/content-store.ts'
-import { type CidText, isCid } from '../base/cid.ts'
+import { isCid } from '../base/cid.ts'
 import { CatalogError, isCatalogError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { encodeFrame, FrameReader, type Message, naturalField, textField } from '../network/frames.ts'
@@ -78,31 +78,26 @@ export class TransferServer {
   /** The bytes to send on a stream, in order, as its questions come. */
   async *#answers(stream: ByteStream, answering: Answering): AsyncGenerator<Uint8Array, void, undefined> {
     const reader = new FrameReader(stream)
-    let known: string | undefined
     for (;;) {
       const request = await reader.message(transferLimits.maxRequestBytes, answering)
       if (request === undefined) return
       this.#log.debug({ peer: stream.peer, op: request['op'], root: request['root'] }, 'transfer request')
-      const root = textField(request, 'root', 100)
-      // Nearly every question of a stream is about the same root.
-      if (root === known || isCid(root)) known = root
-      yield* this.#answer(request, known === root ? root : undefined, answering)
+      yield* this.#answer(request, answering)
     }
   }
 
-  async *#answer(
-    request: Message,
-    root: CidText | undefined,
-    answering: Answering,
-  ): AsyncGenerator<Uint8Array, void, undefined> {
+  async *#answer(request: Message, answering: Answering): AsyncGenerator<Uint8Array, void, undefined> {
     const id = naturalField(request, 'id')
+    const root = textField(request, 'root', 100)
     const op = textField(request, 'op', 16)
-    const found = root === undefined ? 'invalid' : await this.#find(op, root, request)
+    const isRoot = root === answering.root || isCid(root)
+    if (isRoot) answering.root = root
+    const found = isRoot ? await this.#find(op, root, request) : 'invalid'
     if (typeof found === 'string') yield encodeFrame({ id, code: found })
     else if ('bytes' in found) {
       yield encodeFrame({ id, code: 'ok', length: found.bytes.byteLength, ...found.header })
       yield found.bytes
-    } else yield* this.#range(id, root as CidText, found, answering)
+    } else yield* this.#range(id, root, found, answering)
   }
 
   async #find(op: string, root: string, request: Message): Promise<Found> {
@@ -248,6 +243,8 @@ interface Answering {
   readonly signal: AbortSignal
   /** For streams that give back what they have written. */
   readonly buffers: SendBuffers | undefined
+  /** What the last question was about; nearly every one is about the same. */
+  root?: string
 }
 
 /** From all over a content: what shrinks at its beginning may not further on. */

@@ -116,7 +116,7 @@ export class Libp2pByteStream implements ByteStream {
   /** A write that waits for the other side to read ends with the stream, or with the caller's patience. */
   async #sendPast(stream: QuicStream, piece: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
     try {
-      await raceAbort(raceAbort(stream.write(piece), this.#ended.signal), signal)
+      await raceAbort(stream.write(piece), this.#ended.signal, signal)
     } catch (error) {
       signal?.throwIfAborted()
       throw this.#failure(error)

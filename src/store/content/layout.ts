@@ -2,7 +2,7 @@
 import { type ContentIndex, decodeContentIndex } from '../../assets/content-index.ts'
 import { equalBytes } from '../../base/cbor.ts'
 import type { CidText } from '../../base/cid.ts'
-import { noteExternalBytes } from '../../base/external-memory.ts'
+import { allocateOnce } from '../../base/external-memory.ts'
 import { blake3 } from '../../base/hash.ts'
 import { type ReadableFile, readFully } from '../file-system.ts'
 
@@ -82,8 +82,7 @@ export async function readVerified(
   length: number,
   hash: Uint8Array,
 ): Promise<Uint8Array | undefined> {
-  const bytes = Buffer.allocUnsafeSlow(length)
-  noteExternalBytes(length)
+  const bytes = allocateOnce(length)
   if ((await readFully(file, bytes, offset)) < length) return undefined
   return equalBytes(blake3(bytes), hash) ? bytes : undefined
 }

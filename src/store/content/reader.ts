@@ -2,7 +2,7 @@
 import type { CheckOptions, ReadOptions } from '../../assets/content-store.ts'
 import type { CidText } from '../../base/cid.ts'
 import { CatalogError } from '../../base/errors.ts'
-import { noteExternalBytes } from '../../base/external-memory.ts'
+import { allocateOnce } from '../../base/external-memory.ts'
 import { type ReadableFile, readFully } from '../file-system.ts'
 import type { HeldRoots } from './held-roots.ts'
 import type { Layout } from './layout.ts'
@@ -111,12 +111,6 @@ export class ContentReader {
     }
     return bad
   }
-}
-
-/** For a buffer that is dropped soon. */
-function allocateOnce(bytes: number): Uint8Array {
-  noteExternalBytes(bytes)
-  return Buffer.allocUnsafeSlow(bytes)
 }
 
 /** What is read and hashed at once: fewer, larger reads cost less, and no more than this waits in memory to be sent. */

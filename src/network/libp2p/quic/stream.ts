@@ -122,7 +122,7 @@ export class QuicStream extends AbstractStream {
 
   /** The base class has waited until all in its queue was written. */
   override async sendCloseWrite({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    if (this.#writing !== undefined) await raceAbort(raceAbort(this.#writing, signal), this.#over.signal)
+    if (this.#writing !== undefined) await raceAbort(this.#writing, signal, this.#over.signal)
     this.#over.signal.throwIfAborted()
     this.#finished = true
     await this.#native.finishWrite()
