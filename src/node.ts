@@ -153,6 +153,7 @@ export async function createNode(
       listen: config.listen,
       network: config.network,
       mdns: config.mdns,
+      dataConnections: config.dataConnections,
       maxConnections: config.limits.maxConnections,
     },
   )

@@ -45,6 +45,7 @@ const configSchema = z.strictObject({
   bootstrap: z.array(bootstrapEntry).max(256),
   dns: z.strictObject({ servers: z.array(dnsServer).max(8) }),
   mdns: z.boolean(),
+  dataConnections: z.strictObject({ enabled: z.boolean(), port: z.number().int().min(0).max(65_535) }),
   keys: z.strictObject({ passphraseFile: z.string().max(4096) }),
   sync: z.strictObject({ enabled: z.boolean(), intervalSeconds: count.max(86_400) }),
   execution: z.strictObject({
@@ -124,6 +125,8 @@ export const defaultConfig: Config = freezeDeep<z.infer<typeof configSchema>>({
   dns: { servers: [] },
   // Off: announcing oneself on a foreign local network is the operator's choice.
   mdns: false,
+  // A free port, as above: peers are told which.
+  dataConnections: { enabled: true, port: 0 },
   // Empty is none: the keys of a home made without a passphrase are opened by its unlock.key.
   keys: { passphraseFile: '' },
   // A release is pushed to connected peers at once; this interval repairs what that missed.

@@ -13,6 +13,8 @@ export const variableKinds: Readonly<Record<string, Kind>> = {
   bootstrap: 'list',
   'dns.servers': 'list',
   mdns: 'boolean',
+  'dataConnections.enabled': 'boolean',
+  'dataConnections.port': 'number',
   'keys.passphraseFile': 'text',
   'sync.enabled': 'boolean',
   'sync.intervalSeconds': 'number',

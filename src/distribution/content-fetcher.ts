@@ -34,6 +34,8 @@ export const defaultContentFetcherOptions: ContentFetcherOptions = {
   lanesPerProvider: 2,
   maxProviders: 8,
   batchBytes: 1024 * 1024,
+  // Three round trips: less is here before such a connection stands.
+  bulkBytes: 4 * 1024 * 1024,
   patienceMs: 12_000,
   servedPatienceMs: 30_000,
   searchAgainMs: 1_500,

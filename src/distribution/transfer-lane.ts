@@ -85,6 +85,17 @@ export class TransferLane {
     return new TransferLane(await host.open(peer, transferProtocol, call), options)
   }
 
+  /** One on a connection of its own, where the provider can be reached so. @throws the signal's reason */
+  static async openBulk(
+    host: Host,
+    peer: string,
+    options: LaneOptions,
+    call: OpenOptions,
+  ): Promise<TransferLane | undefined> {
+    const stream = await host.openBulk(peer, transferProtocol, call)
+    return stream === undefined ? undefined : new TransferLane(stream, options)
+  }
+
   /** Bytes are here, and this node's own limits hold them back. */
   get heldBack(): boolean {
     return this.#stream.heldBack === true

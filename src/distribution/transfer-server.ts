@@ -39,6 +39,7 @@ export class TransferServer {
       maxInboundPerPeer: options.maxStreamsPerPeer,
       maxInbound: options.maxStreams,
       capability: 'fetch',
+      bulk: true,
     })
   }
 

@@ -72,6 +72,8 @@ export class FrameReader {
 
   /** Exactly `length` bytes, in `into` where it is given. The caller has bounded `length`. */
   async bytes(length: number, options?: CallOptions, into?: Uint8Array): Promise<Uint8Array> {
+    if (into !== undefined && length > this.#chunk.byteLength && this.#stream.fill !== undefined)
+      return this.#filled(into.subarray(0, length), options)
     const first = await this.#some(length, options)
     if (first.byteLength === length && into === undefined) {
       if (length <= copiedBytes) return new Uint8Array(first)
@@ -89,6 +91,20 @@ export class FrameReader {
       filled += piece.byteLength
     }
     return whole
+  }
+
+  /** What is here of the last piece, and the rest as it comes. */
+  async #filled(into: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    into.set(this.#chunk)
+    const onPart = (bytes: number) => {
+      this.#received += bytes
+    }
+    const rest = into.subarray(this.#chunk.byteLength)
+    this.#chunk = new Uint8Array(0)
+    this.#drop()
+    if (!(await this.#stream.fill?.(rest, { ...options, onPart })))
+      throw malformed(this.#stream, 'the stream ended in the middle of a message')
+    return into
   }
 
   /** Between 1 and `maxBytes` bytes; none when `maxBytes` is 0. */

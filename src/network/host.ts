@@ -24,6 +24,12 @@ export interface ByteStream {
    * bulk a fifth faster than leaving it to the collector. For readers that have copied what they want.
    */
   discard?(chunk: Uint8Array): void
+  /**
+   * The next bytes, until the memory is full of them; false once the other side has finished before that. Where it is
+   * there, it costs one wait and no copy. After a failure or an abort the stream is over, and the memory nobody's for
+   * other things.
+   */
+  fill?(into: Uint8Array, options: FillOptions): Promise<boolean>
   /** What `write` has resolved for is nobody's but the caller's again: its memory may be used for other bytes. */
   readonly givesBack?: boolean
   /** Resolves when the transport took the bytes: after its `drain`, so that a fast sender is held back. */
@@ -36,6 +42,11 @@ export interface ByteStream {
   abort(error: Error): void
 }
 
+export interface FillOptions extends CallOptions {
+  /** Told how many bytes have come, as they come. */
+  readonly onPart: (bytes: number) => void
+}
+
 export const maxBufferedBytes = 4 * 1024 * 1024
 
 export interface ProtocolOptions {
@@ -46,6 +57,8 @@ export interface ProtocolOptions {
   readonly capability?: Capability
   /** Not even membership is needed: for joining. */
   readonly open?: true
+  /** Its streams may come on connections of their own (`openBulk`). */
+  readonly bulk?: true
 }
 
 /** Its failure ends only its own stream: the host catches, logs and aborts. The signal fires when the stream or the host ends. */
@@ -90,6 +103,13 @@ export interface Host {
    * @throws CatalogError `peer-unreachable`; `not-a-member` with `{ peer, by, reason }` where either side refused the other
    */
   open(peer: PeerText, protocol: string, options?: OpenOptions): Promise<ByteStream>
+  /**
+   * A stream on a connection of its own, for moving many megabytes to this side at the least cost. The handler of the
+   * protocol answers it, under the same limits; it lives no longer than the peer is connected, and this side is the
+   * one to finish. Undefined where there is no such way to the peer: the caller goes on with `open`.
+   * @throws the signal's reason
+   */
+  openBulk(peer: PeerText, protocol: string, options?: OpenOptions): Promise<ByteStream | undefined>
   /**
    * Connects to a multiaddr (with or without /p2p/…), and resolves once both sides have admitted each other.
    * @throws CatalogError `peer-unreachable`, `invalid-request`, `not-a-member` as for `open`

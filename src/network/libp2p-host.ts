@@ -11,6 +11,8 @@ import type { CallOptions, Service } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
 import type { Admission, Admissions } from './admission.ts'
 import { Libp2pByteStream } from './byte-stream.ts'
+import { dataProtocol } from './data/protocol.ts'
+import { DataConnections, dataProtocolLimits } from './data-connections.ts'
 import type {
   ByteStream,
   ConnectionView,
@@ -24,7 +26,7 @@ import type {
 import { type NodeKey, parseNodeKey } from './identity.ts'
 import { InboundStreams } from './inbound-streams.ts'
 import { parseAddress, parsePeer } from './libp2p/addresses.ts'
-import { bestConnection, forgetPeers, viewOf } from './libp2p/connections.ts'
+import { addressesOf, bestConnection, forgetPeers, viewOf } from './libp2p/connections.ts'
 import { type OpenDatastore, openDatastore } from './libp2p/datastore.ts'
 import { dialFailure, startFailure } from './libp2p/failures.ts'
 import type { PeerListener } from './libp2p/gate/members.ts'
@@ -38,6 +40,8 @@ export interface HostOptions {
   /** Names the network: nodes of another name do not talk to each other. Lower case, digits, dots, dashes. */
   readonly network: string
   readonly mdns: boolean
+  /** Whether bulk may travel on TCP connections of its own, and the port that takes them; 0 for any free one. */
+  readonly dataConnections: { readonly enabled: boolean; readonly port: number }
   readonly maxConnections: number
   /** From one peer at once; a second is normal when both sides dial. */
   readonly maxConnectionsPerPeer: number
@@ -58,6 +62,7 @@ export const defaultHostOptions: HostOptions = {
   listen: ['/ip4/0.0.0.0/udp/0/quic-v1', '/ip4/0.0.0.0/tcp/0'],
   network: 'main',
   mdns: false,
+  dataConnections: { enabled: true, port: 0 },
   // Each costs a few hundred KiB; a DHT of thousands of nodes needs no more neighbours.
   maxConnections: 256,
   maxConnectionsPerPeer: 4,
@@ -99,6 +104,7 @@ export class Libp2pHost implements Host, Service {
   readonly #streams: InboundStreams
   readonly #services: ServiceFactories = {}
   readonly #gate: Gate
+  readonly #data: DataConnections
   #node: Libp2p | undefined
   #sweeper: NodeJS.Timeout | undefined
   #datastore: OpenDatastore | undefined
@@ -120,6 +126,9 @@ export class Libp2pHost implements Host, Service {
       isOpen: wire => this.#isOpen(wire),
     })
     this.handle(memberProtocol, (stream, call) => this.#gate.answer(stream, call), memberLimits)
+    this.#data = this.#dataConnections()
+    this.handle(dataProtocol, (stream, call) => this.#data.serve(stream, call), dataProtocolLimits)
+    this.#gate.onPeer((member, change) => change === 'disconnected' && this.#data.left(member))
   }
 
   get network(): string {
@@ -151,6 +160,7 @@ export class Libp2pHost implements Host, Service {
       for (const protocol of this.#streams.protocols) await this.#register(node, protocol)
       await node.start()
       this.#node = node
+      await this.#data.start()
       this.#sweeper = setInterval(() => {
         forgetPeers(node, this.#options.maxStoredPeers).catch(err =>
           log.warn({ err }, 'old peers could not be forgotten'),
@@ -175,6 +185,7 @@ export class Libp2pHost implements Host, Service {
     clearInterval(this.#sweeper)
     const deadline = Date.now() + this.#options.stopTimeoutMs
     const remaining = () => Math.max(100, deadline - Date.now())
+    this.#data.stop()
     await this.#streams.stop(500)
     for (const connection of node.getConnections()) connection.abort(new Error('this node is stopping'))
     const finished = await settleWithin(Promise.resolve(node.stop()), remaining())
@@ -228,6 +239,32 @@ export class Libp2pHost implements Host, Service {
     } catch (error) {
       throw dialFailure(error, options.signal, `opening ${protocol} to ${peer}`)
     }
+  }
+
+  async openBulk(
+    peer: PeerText,
+    protocol: string,
+    options: OpenOptions = {},
+  ): Promise<ByteStream | undefined> {
+    this.#running()
+    return this.#data.open(peer, protocol, options)
+  }
+
+  #dataConnections(): DataConnections {
+    const { log } = this.#deps
+    const { dataConnections, listen } = this.#options
+    return new DataConnections(
+      {
+        open: (peer, protocol, options) => this.open(peer, protocol, options),
+        addressesOf: peer => (this.#node === undefined ? [] : addressesOf(this.#node, parsePeer(peer))),
+        isConnected: peer => this.isConnected(peer),
+        isBulk: protocol => this.#streams.optionsOf(protocol)?.bulk === true,
+        accept: (protocol, stream) =>
+          this.#streams.accept(protocol, stream, this.#gate.admissionOf(stream.peer)),
+        log,
+      },
+      { ...dataConnections, listen },
+    )
   }
 
   #openStream(

@@ -103,6 +103,11 @@ export class LimitedHost implements Host, Service {
     return this.#limited(await this.#host.open(peer, protocol, options), protocol, options?.flow)
   }
 
+  async openBulk(peer: PeerText, protocol: string, options?: OpenOptions): Promise<ByteStream | undefined> {
+    const stream = await this.#host.openBulk(peer, protocol, options)
+    return stream === undefined ? undefined : this.#limited(stream, protocol, options?.flow)
+  }
+
   addresses(): string[] {
     return this.#host.addresses()
   }

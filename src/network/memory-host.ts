@@ -176,6 +176,18 @@ export class MemoryHost implements Host {
     return here
   }
 
+  async openBulk(
+    peer: PeerText,
+    protocol: string,
+    options: OpenOptions = {},
+  ): Promise<ByteStream | undefined> {
+    options.signal?.throwIfAborted()
+    const remote = this.#network.find(this.peer, peer)
+    const takesBulk = remote !== undefined && remote.#streams.optionsOf(protocol)?.bulk === true
+    if (!takesBulk || !this.isConnected(peer)) return undefined
+    return this.open(peer, protocol, options).catch(() => undefined)
+  }
+
   async disconnect(peer: PeerText): Promise<void> {
     this.#network.cut(this.peer, peer)
   }

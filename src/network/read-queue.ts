@@ -71,6 +71,16 @@ export class ReadQueue {
     return this.#next(maxBytes)
   }
 
+  /** What waits now, at most `maxBytes` of it; undefined where nothing does. For one that does not read meanwhile. */
+  poll(maxBytes: number): Uint8Array | undefined {
+    return this.#chunks.length === 0 || maxBytes < 1 ? undefined : this.#next(maxBytes)
+  }
+
+  /** No more will come. */
+  get ended(): boolean {
+    return this.#ended
+  }
+
   /** Extends the last chunk where it is one of these packs and has room. */
   #pack(chunk: Uint8Array): void {
     const last = this.#chunks.at(-1)

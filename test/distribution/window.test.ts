@@ -8,7 +8,11 @@ const batch = mebibyte / 2
 /** Asks for batches until there is no room; resolves to the bytes asked for. */
 function fill(window: { room: number; asked(bytes: number): void }): number {
   let asked = 0
-  for (; window.room > 0; asked += batch) window.asked(batch)
+  while (window.room > 0) {
+    const bytes = Math.min(window.room, mebibyte)
+    window.asked(bytes)
+    asked += bytes
+  }
   return asked
 }
 
@@ -34,16 +38,32 @@ describe('what a fetch may have outstanding', () => {
         more = false
         for (const window of windows)
           if (window.room > 0) {
-            window.asked(batch)
-            asked += batch
+            const bytes = Math.min(window.room, batch)
+            window.asked(bytes)
+            asked += bytes
             more = true
           }
       }
       return asked / mebibyte
     }
-    expect(total(1)).toBe(4)
+    // Less than a quarter of a provider's share is not worth a question.
+    expect(total(1)).toBeGreaterThan(3)
+    expect(total(1)).toBeLessThanOrEqual(4)
     expect(total(4)).toBe(4)
     expect(total(8)).toBe(8)
+  })
+
+  it('a little room is none, so that questions stay large; with nothing outstanding there is always some', () => {
+    const provider = new NodeWindow().open().join(4 * mebibyte)
+    provider.asked(3 * mebibyte + 1)
+    expect(provider.room).toBe(0)
+    provider.settled(1)
+    expect(provider.room).toBe(mebibyte)
+    provider.settled(3 * mebibyte)
+    provider.asked(4 * mebibyte)
+    expect(provider.room).toBe(0)
+    provider.settled(4 * mebibyte)
+    expect(provider.room).toBe(4 * mebibyte)
   })
 
   it('a hundred fetches share what the node has, and none is without', () => {

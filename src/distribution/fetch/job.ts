@@ -4,6 +4,7 @@ import { type ContentIndex, decodeContentIndex } from '../../assets/content-inde
 import { raceAbort, withTimeout } from '../../base/deadline.ts'
 import { CatalogError, isCatalogError } from '../../base/errors.ts'
 import type { CallOptions } from '../../base/lifecycle.ts'
+import type { OpenOptions } from '../../network/host.ts'
 import type {
   ContentFetcherDeps,
   ContentFetcherOptions,
@@ -258,7 +259,9 @@ export class FetchJob {
         incoming: this.#incoming,
         window: this.#window,
         link: scores.link(peer),
-        openLane: (of, options) => this.#openLane(of, options),
+        openLane: (of, options) => TransferLane.open(host, of, this.#options.lane, this.#call(options)),
+        openBulkLane: (of, options) =>
+          TransferLane.openBulk(host, of, this.#options.lane, this.#call(options)),
         onLie: (of, what) => this.#dismissLiar(of, what),
         onStoreFailure: error => this.#abort.abort(error),
       },
@@ -290,10 +293,8 @@ export class FetchJob {
     }
   }
 
-  #openLane(peer: string, { signal }: CallOptions): Promise<TransferLane> {
-    const { lane, patienceMs } = this.#options
-    const call = { signal: withTimeout(signal, patienceMs), flow: this.#root }
-    return TransferLane.open(this.#deps.host, peer, lane, call)
+  #call({ signal }: CallOptions): OpenOptions {
+    return { signal: withTimeout(signal, this.#options.patienceMs), flow: this.#root }
   }
 
   async #dismissLiar(peer: string, what: string): Promise<void> {

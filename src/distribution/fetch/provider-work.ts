@@ -17,6 +17,8 @@ export interface ProviderWorkOptions {
   readonly lanesPerProvider: number
   /** Bytes of consecutive shards in one question. */
   readonly batchBytes: number
+  /** With more than this missing, a connection of its own is worth opening. */
+  readonly bulkBytes: number
   /** A provider that is sending the index for this long gets company: the next one is asked too. */
   readonly indexPatienceMs: number
   /** A lane with nothing to do for this long is closed. */
@@ -31,6 +33,8 @@ export interface ProviderWorkDeps {
   /** How fast this provider has been, in this fetch and earlier ones. */
   readonly link: LinkMeter
   readonly openLane: (peer: string, options: CallOptions) => Promise<TransferLane>
+  /** One on a connection of its own; undefined where there is none. */
+  readonly openBulkLane: (peer: string, options: CallOptions) => Promise<TransferLane | undefined>
   /** The provider sent bytes with another hash than promised. */
   readonly onLie: (peer: string, what: string) => Promise<void>
   /** This node cannot keep the content: the fetch is over. */
@@ -43,6 +47,8 @@ interface Job {
   readonly window: ProviderWindow
   /** Replaced whole when the provider is asked again. */
   readonly available: Availability & { askedAt: number }
+  /** Asks for everything while it is there; the other lanes stand by. */
+  bulk?: TransferLane | undefined
 }
 
 export class ProviderWork {
@@ -78,15 +84,8 @@ export class ProviderWork {
       const lane = this.#lanes.has(first) ? first : await this.#openLane()
       const available = await lane.have(this.#deps.incoming.root)
       if (available === undefined) return 'nothing'
-      const job = { opened, window, available: { ...available, askedAt: performance.now() } }
-      work.push(this.#workOn(lane, job))
-      for (let extra = this.#extraLanes(); extra > 0; extra--)
-        work.push(
-          this.#openLane().then(
-            each => this.#workOn(each, job),
-            () => undefined,
-          ),
-        )
+      const job: Job = { opened, window, available: { ...available, askedAt: performance.now() } }
+      work.push(this.#workOn(lane, job), this.#workOnMore(job))
       await Promise.all(work)
       return 'idle'
     } finally {
@@ -109,17 +108,50 @@ export class ProviderWork {
     return (bytes * 1000) / Math.max(1, performance.now() - this.#since)
   }
 
+  /** Beside the first lane: one on a connection of its own where there is much to come, else a few of the usual ones. */
+  async #workOnMore(job: Job): Promise<void> {
+    if (await this.#workOnBulk(job)) return
+    const work = Array.from({ length: this.#extraLanes() }, async () => {
+      const lane = await this.#openLane().catch(() => undefined)
+      if (lane !== undefined) await this.#workOn(lane, job)
+    })
+    await Promise.all(work)
+  }
+
+  /** False where there is no such connection, or not any more: what goes over the usual one may still come. */
+  async #workOnBulk(job: Job): Promise<boolean> {
+    if (this.#deps.incoming.missingBytes < this.#options.bulkBytes) return false
+    const lane = await this.#deps.openBulkLane(this.peer, { signal: this.#ending.signal })
+    if (lane === undefined) return false
+    this.#join(lane)
+    job.bulk = lane
+    try {
+      await this.#workOn(lane, job)
+      return true
+    } catch (error) {
+      if (isCatalogError(error, 'peer-unreachable') && !this.#ending.signal.aborted) return false
+      throw error
+    } finally {
+      job.bulk = undefined
+      this.#leave(lane)
+    }
+  }
+
   async #openLane(): Promise<TransferLane> {
     const { signal } = this.#ending
-    const lane = await this.#deps.openLane(this.peer, { signal })
+    return this.#join(await this.#deps.openLane(this.peer, { signal }))
+  }
+
+  #join(lane: TransferLane): TransferLane {
     this.#lanes.add(lane)
-    if (signal.aborted) this.#leave(lane)
-    signal.throwIfAborted()
+    if (this.#ending.signal.aborted) this.#leave(lane)
+    this.#ending.signal.throwIfAborted()
     return lane
   }
 
   #leave(lane: TransferLane): void {
     const { incoming } = this.#deps
+    if (!this.#lanes.has(lane)) return
     this.received += lane.received
     this.#lanes.delete(lane)
     incoming.opened?.pool.release(lane)
@@ -205,13 +237,16 @@ export class ProviderWork {
         const now = performance.now()
         const room = Math.min(job.window.room, batchBytes)
         const overdue = now - incoming.overdueMs
-        const batch = room > 0 ? pool.take(lane, job.available.has, room, now, overdue) : undefined
+        const standsBy = job.bulk !== undefined && job.bulk !== lane
+        const mayAsk = room > 0 && !standsBy
+        const batch = mayAsk ? pool.take(lane, job.available.has, room, now, overdue) : undefined
         if (batch !== undefined) {
           busyAt = now
           fly(batch, now)
         }
         // Either the window is full, or there is nothing for this lane until another gives up a shard.
         else if (flying.size > 0) await Promise.race(flying)
+        else if (standsBy) await incoming.changes.next(100)
         else if (now - busyAt > idleLaneMs && room > 0) return
         else if (!job.available.complete && room > 0) await this.#askAgain(lane, job)
         else await incoming.changes.next(100)

@@ -8,6 +8,11 @@ const nodeBytes = 64 * 1024 * 1024
 /** One fetch, whatever the number of its providers, unless each would have less than `providerBytes`. */
 const fetchBytes = transferLimits.maxOutstandingBytes
 const providerBytes = 1024 * 1024
+/**
+ * Room is worth a question when it is so much of what a provider may have outstanding: a question for each shard as the
+ * one before is stored costs four times the processor time (the silly window syndrome, RFC 813).
+ */
+const worthwhile = 1 / 4
 
 /** Shared by the fetches of a node: all have the same, so that none starves. */
 export class NodeWindow {
@@ -52,8 +57,17 @@ export class FetchWindow {
   }
 
   get room(): number {
+    return this.#bytes - this.#outstanding
+  }
+
+  /** What each provider has where all are as fast. */
+  get bytesForEach(): number {
+    return this.#bytes / Math.max(1, this.#providers.size)
+  }
+
+  get #bytes(): number {
     const wanted = Math.max(fetchBytes, this.#providers.size * providerBytes)
-    return Math.min(wanted, this.#node.bytesForEach) - this.#outstanding
+    return Math.min(wanted, this.#node.bytesForEach)
   }
 
   add(bytes: number): void {
@@ -77,8 +91,9 @@ export class ProviderWindow {
 
   /** Bytes that may be asked for now; 0 or less for none. With nothing outstanding there is always some. */
   get room(): number {
-    const own = this.#limit - this.#outstanding
-    return this.#outstanding === 0 ? own : Math.min(own, this.#fetch.room)
+    if (this.#outstanding === 0) return this.#limit
+    const room = Math.min(this.#limit - this.#outstanding, this.#fetch.room)
+    return room < worthwhile * Math.min(this.#limit, this.#fetch.bytesForEach) ? 0 : room
   }
 
   asked(bytes: number): void {
