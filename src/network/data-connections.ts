@@ -1,7 +1,7 @@
 // Connections of their own for streams that move much, beside the connection over which two members are connected:
 // TLS 1.3 over TCP costs a quarter of the processor time of QUIC, because the kernel moves it in large pieces and not
 // in packets. The agreement is data/protocol.ts. Whoever cannot be reached so is asked over the usual connection.
-import { raceAbort, withTimeout } from '../base/deadline.ts'
+import { eitherSignal, raceAbort, withTimeout } from '../base/deadline.ts'
 import { CatalogError, isCatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
 import type { Log } from '../base/log.ts'
@@ -37,9 +37,16 @@ export interface DataConnectionDeps {
 export const dataProtocolLimits: ProtocolOptions = { maxInboundPerPeer: 8, maxInbound: 64 }
 
 const connectTimeoutMs = 3000
-/** A peer with which it went wrong is asked over the usual connection for so long. */
+/** A peer with which it went wrong is asked over the usual connection for so long, twice as long each time in a row. */
 const avoidedMs = 60_000
+const maxAvoidedMs = 3_600_000
 const maxAvoided = 500
+
+/** A data connection that is being made. */
+interface Making {
+  readonly peer: PeerText
+  readonly life: AbortController
+}
 
 export class DataConnections {
   readonly #deps: DataConnectionDeps
@@ -47,8 +54,9 @@ export class DataConnections {
   readonly #offers = new Offers()
   readonly #listener: DataListener
   readonly #streams = new Set<TlsStream>()
-  /** Until when, on the monotonic clock. */
-  readonly #avoided = new Map<PeerText, number>()
+  readonly #making = new Set<Making>()
+  /** Until when, on the monotonic clock, and the how manieth time. */
+  readonly #avoided = new Map<PeerText, { readonly until: number; readonly times: number }>()
 
   constructor(deps: DataConnectionDeps, options: DataConnectionOptions) {
     this.#deps = deps
@@ -69,55 +77,83 @@ export class DataConnections {
   }
 
   stop(): void {
+    const reason = new CatalogError('daemon-stopping', 'This node is stopping.')
     this.#offers.clear()
-    for (const stream of this.#streams)
-      stream.abort(new CatalogError('daemon-stopping', 'This node is stopping.'))
+    for (const { life } of this.#making) life.abort(reason)
+    for (const stream of this.#streams) stream.abort(reason)
     this.#listener.stop()
   }
 
   /** Undefined where it cannot be had. @throws the signal's reason */
   async open(peer: PeerText, protocol: string, options: OpenOptions = {}): Promise<TlsStream | undefined> {
     const address = this.#deps.addressesOf(peer)[0]
-    if (!this.#options.enabled || address === undefined || this.#isAvoided(peer)) return undefined
-    const signal = withTimeout(options.signal, connectTimeoutMs)
+    const isMember = this.#deps.isConnected(peer)
+    if (!this.#options.enabled || address === undefined || !isMember || this.#isAvoided(peer))
+      return undefined
+    const making: Making = { peer, life: new AbortController() }
+    this.#making.add(making)
     try {
-      const offer = await raceAbort(this.#ask(peer, { protocol, address }, signal), signal)
-      if (offer === 'busy') return undefined
-      if (offer === 'unavailable') return this.#avoid(peer, 'it takes none')
-      const stream = await connectData(peer, address, offer, signal)
-      stream.ended.addEventListener('abort', () => {
-        const reason: unknown = stream.broken ?? stream.ended.reason
-        // A reader that waited too long ends it itself.
-        if (stream.broken !== undefined || isCatalogError(reason, 'timeout'))
-          this.#avoid(peer, String(reason))
-      })
-      return this.#keep(stream)
+      const signal = withTimeout(options.signal, connectTimeoutMs)
+      const stream = await this.#make(peer, { protocol, address }, eitherSignal(signal, making.life.signal))
+      if (!making.life.signal.aborted) return stream
+      stream?.abort(making.life.signal.reason as Error)
+      return undefined
     } catch (error) {
       options.signal?.throwIfAborted()
-      return this.#avoid(peer, error instanceof Error ? error.message : String(error))
+      // This node's own doing says nothing of the peer.
+      const isOurs = making.life.signal.aborted || isCatalogError(error, 'busy')
+      return isOurs ? undefined : this.#avoid(peer, error)
+    } finally {
+      this.#making.delete(making)
     }
   }
 
+  async #make(
+    peer: PeerText,
+    request: { readonly protocol: string; readonly address: string },
+    signal: AbortSignal,
+  ): Promise<TlsStream | undefined> {
+    const offer = await raceAbort(this.#ask(peer, request, signal), signal)
+    if (offer === 'busy') return undefined
+    if (offer === 'unavailable') return this.#avoid(peer, offer)
+    const stream = await connectData(peer, request.address, offer, signal)
+    stream.ended.addEventListener('abort', () => {
+      const reason: unknown = stream.broken ?? stream.ended.reason
+      // A reader that waited too long ends it itself.
+      if (stream.broken !== undefined || isCatalogError(reason, 'timeout')) this.#avoid(peer, reason)
+      else this.#avoided.delete(peer)
+    })
+    return this.#keep(stream)
+  }
+
   /** The listener's side of the protocol. */
-  async serve(stream: ByteStream, options: CallOptions): Promise<void> {
-    const message = await new FrameReader(stream).message(dataLimits.maxMessageBytes, options)
+  async serve(stream: ByteStream, { signal: ended }: CallOptions): Promise<void> {
+    const signal = withTimeout(ended, dataLimits.offerMs)
+    const message = await new FrameReader(stream).message(dataLimits.maxMessageBytes, { signal })
     if (message === undefined) return
-    const { protocol, address } = readRequest(message)
-    const from = this.#deps.addressesOf(stream.peer)
-    const port = portFor(plainAddress(address), this.#listener.ports)
-    let answer: Offer | 'busy' | 'unavailable' = 'unavailable'
-    if (port !== undefined && this.#deps.isBulk(protocol))
-      answer = this.#offers.make(stream.peer, protocol, from, port) ?? 'busy'
+    const answer = this.#offer(stream.peer, readRequest(message))
     const frame = typeof answer === 'string' ? { code: answer } : { code: 'ok', ...answer }
-    await stream.write(encodeFrame(frame), options)
+    await stream.write(encodeFrame(frame), { signal })
+  }
+
+  #offer(
+    peer: PeerText,
+    { protocol, address }: { readonly protocol: string; readonly address: string },
+  ): Offer | 'busy' | 'unavailable' {
+    const from = this.#deps.addressesOf(peer)
+    const reached = plainAddress(address)
+    const port = portFor(reached, this.#listener.ports)
+    const isPossible = from.length > 0 && reached !== '' && this.#deps.isBulk(protocol)
+    if (port === undefined || !isPossible) return 'unavailable'
+    return this.#offers.make(peer, protocol, from, port) ?? 'busy'
   }
 
   /** The peer is gone, or a member no more: so is whatever it has here. */
   left(peer: PeerText): void {
+    const reason = new CatalogError('peer-unreachable', `The connection with ${peer} is gone.`)
     this.#offers.forget(peer)
-    for (const stream of this.#streams)
-      if (stream.peer === peer)
-        stream.abort(new CatalogError('peer-unreachable', `The connection with ${peer} is gone.`))
+    for (const making of this.#making) if (making.peer === peer) making.life.abort(reason)
+    for (const stream of this.#streams) if (stream.peer === peer) stream.abort(reason)
   }
 
   async #ask(
@@ -155,13 +191,15 @@ export class DataConnections {
   }
 
   #isAvoided(peer: PeerText): boolean {
-    return (this.#avoided.get(peer) ?? 0) > performance.now()
+    return (this.#avoided.get(peer)?.until ?? 0) > performance.now()
   }
 
-  #avoid(peer: PeerText, why: string): undefined {
-    this.#deps.log.debug({ peer, why }, 'no data connection: its contents come over the usual one')
+  #avoid(peer: PeerText, why: unknown): undefined {
+    this.#deps.log.debug({ peer, why: String(why) }, 'no data connection: contents come over the usual one')
+    const times = (this.#avoided.get(peer)?.times ?? 0) + 1
+    const until = performance.now() + Math.min(avoidedMs * 2 ** (times - 1), maxAvoidedMs)
     this.#avoided.delete(peer)
-    this.#avoided.set(peer, performance.now() + avoidedMs)
+    this.#avoided.set(peer, { until, times })
     const oldest = this.#avoided.keys().next().value
     if (this.#avoided.size > maxAvoided && oldest !== undefined) this.#avoided.delete(oldest)
   }

@@ -4,12 +4,13 @@ import { connect as connectTcp, createServer, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ConnectionOptions, connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import fc from 'fast-check'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { silentLog } from '../../src/base/log.ts'
 import { listenHosts, plainAddress, portFor } from '../../src/network/data/address.ts'
 import { connectData } from '../../src/network/data/connect.ts'
 import { Offers } from '../../src/network/data/offers.ts'
 import { ciphers, type Offer, readAnswer, readRequest } from '../../src/network/data/protocol.ts'
+import { DataConnections } from '../../src/network/data-connections.ts'
 import { encodeFrame, FrameReader } from '../../src/network/frames.ts'
 import type { ByteStream, Host, StreamHandler } from '../../src/network/host.ts'
 import type { Libp2pHost } from '../../src/network/libp2p-host.ts'
@@ -189,6 +190,17 @@ describe('a stream on a connection of its own', () => {
     expect(await failure(stream.write(bytes('more')))).toBe('peer-unreachable')
   })
 
+  it('a reader that waits is told when the socket is gone without a word', async () => {
+    const waits = Promise.withResolvers<unknown>()
+    const stream = await bulk(async there => {
+      there.closeWrite().catch(() => undefined)
+      waits.resolve(await failure(there.read()))
+    })
+    await sleep(30)
+    stream.abort(new Error('gone'))
+    expect(['done', 'peer-unreachable']).toContain(await waits.promise)
+  })
+
   it('a fill that the other side leaves in the middle fails', async () => {
     const stream = await bulk(async there => {
       await there.write(new Uint8Array(100_000))
@@ -354,6 +366,41 @@ describe('membership', () => {
     expect(served).toBe(0)
   })
 
+  it.each(['leaves', 'stops'])(
+    'when the peer or this node %s while a connection is made, there is none',
+    async what => {
+      const silent = createServer(() => undefined)
+      const port = await listening(silent)
+      const offer = encodeFrame({ code: 'ok', port, id: randomBytes(16), key: randomBytes(32) })
+      const answer: ByteStream = {
+        peer: 'somebody',
+        read: async () => offer,
+        write: async () => undefined,
+        closeWrite: async () => undefined,
+        close: async () => undefined,
+        abort: () => undefined,
+      }
+      const data = new DataConnections(
+        {
+          open: async () => answer,
+          addressesOf: () => ['127.0.0.1'],
+          isConnected: () => true,
+          isBulk: () => true,
+          accept: async () => undefined,
+          log: silentLog,
+        },
+        { enabled: true, port: 0, listen: quicOnly.listen },
+      )
+      const came = new Promise<Socket>(resolve => silent.once('connection', resolve))
+      const opening = data.open('somebody', '/bulk/1')
+      const socket = await came
+      if (what === 'stops') data.stop()
+      else data.left('somebody')
+      expect(await opening).toBeUndefined()
+      expect(await closed(socket)).toBe(true)
+    },
+  )
+
   it('a host that stops ends all at once, and leaves no port open', async () => {
     const stream = await bulk(echo)
     const { port } = await offered()
@@ -410,6 +457,24 @@ describe('strangers at the port', () => {
     await stream.close()
   })
 
+  it('handshakes that nobody finishes count, so that no member can hold more than it may ask for', async () => {
+    for (let n = 0; n < 8; n++) {
+      const offer = await offered()
+      const { port } = await halfway(offer.port)
+      void handshake({ ...offer, port })
+    }
+    await sleep(100)
+    const stream = await a.open(b.peer, '/data/1')
+    await stream.write(encodeFrame({ protocol: '/bulk/1', address: '127.0.0.1' }))
+    expect(await new FrameReader(stream).message(512)).toEqual({ code: 'busy' })
+  })
+
+  it('a client that is asked for another key share can still prove its key', async () => {
+    const offer = await offered()
+    // The first group is one that the listener does not have.
+    expect(await handshake(offer, { ecdhCurve: 'ffdhe8192:X25519' })).toBe('secure')
+  })
+
   it('a key opens one connection', async () => {
     const offer = await offered()
     const signal = AbortSignal.timeout(5000)
@@ -425,12 +490,15 @@ describe('strangers at the port', () => {
   it('what says nothing is let go after ten seconds, and holds nobody up', async () => {
     const { port } = await offered()
     const silent = await tcp(port)
+    const asking = await a.open(b.peer, '/data/1')
+    const asked = failure(asking.read())
     const began = performance.now()
     const stream = await opened()
     await stream.write(bytes('beside it'))
     expect(text(await stream.read())).toBe('beside it')
     expect(await closed(silent, 15_000)).toBe(true)
     expect(performance.now() - began).toBeGreaterThan(5000)
+    expect(await asked).toBe('peer-unreachable')
     await stream.close()
   }, 20_000)
 
@@ -470,6 +538,16 @@ describe('liars at the other end', () => {
       handshake({ port: await listening(createTlsServer({ cert, key })) }, { ca: cert }),
     )
     expect(trusting).toBe('done')
+  })
+
+  it('nor where the environment tells Node to trust everybody', async () => {
+    const { certificate: cert, privateKey: key } = impostor
+    const server = createTlsServer({ cert, key, minVersion: 'TLSv1.3' })
+    server.on('tlsClientError', () => undefined)
+    const port = await listening(server)
+    vi.stubEnv('NODE_TLS_REJECT_UNAUTHORIZED', '0')
+    ending.push(() => vi.unstubAllEnvs())
+    expect(await dial(port)).toBe('peer-unreachable')
   })
 
   it('who knows the identity and not the key is not believed', async () => {
@@ -540,7 +618,11 @@ describe('offers', () => {
     const late = offers.make('p', '/x/1', ['10.0.0.1'], 7)
     now = 10_001
     expect(offers.take(id(late))).toBeUndefined()
-    for (let n = 0; n < 8; n++) expect(offers.make('p', '/x/1', [], 7)).toBeDefined()
+    // The first is in mid-handshake, for all that is known, and counts until that is over.
+    for (let n = 0; n < 7; n++) expect(offers.make('p', '/x/1', [], 7)).toBeDefined()
+    expect(offers.make('p', '/x/1', [], 7)).toBeUndefined()
+    offers.release(id(first))
+    expect(offers.make('p', '/x/1', [], 7)).toBeDefined()
     expect(offers.make('p', '/x/1', [], 7)).toBeUndefined()
     for (let peer = 0; peer < 31; peer++)
       for (let n = 0; n < 8; n++) expect(offers.make(`q${peer}`, '/x/1', [], 7)).toBeDefined()
@@ -606,6 +688,18 @@ function tcp(port: number, say?: Uint8Array): Promise<Socket> {
     socket.on('error', reject)
     ending.push(() => socket.destroy())
   })
+}
+
+/** A way to the port for one connection, whose answers never come back. */
+async function halfway(port: number): Promise<{ port: number }> {
+  const way = createServer(socket => {
+    const onward = connectTcp(port, '127.0.0.1')
+    onward.on('error', () => undefined)
+    onward.resume()
+    socket.on('data', data => onward.write(data))
+    ending.push(() => onward.destroy())
+  })
+  return { port: await listening(way) }
 }
 
 async function closed(socket: Socket, withinMs = 3000): Promise<boolean> {

@@ -47,7 +47,7 @@ interface Job {
   readonly window: ProviderWindow
   /** Replaced whole when the provider is asked again. */
   readonly available: Availability & { askedAt: number }
-  /** Asks for everything while it is there; the other lanes stand by. */
+  /** Asks for everything while it is there; the others leave the work to it. */
   bulk?: TransferLane | undefined
 }
 
@@ -110,26 +110,30 @@ export class ProviderWork {
 
   /** Beside the first lane: one on a connection of its own where there is much to come, else a few of the usual ones. */
   async #workOnMore(job: Job): Promise<void> {
-    if (await this.#workOnBulk(job)) return
-    const work = Array.from({ length: this.#extraLanes() }, async () => {
+    const bulk = await this.#workOnBulk(job)
+    if (bulk === 'done') return
+    // The first lane has left, and may have been closed for its silence.
+    const first = bulk === 'failed' ? 1 : 0
+    const work = Array.from({ length: this.#extraLanes() + first }, async () => {
       const lane = await this.#openLane().catch(() => undefined)
       if (lane !== undefined) await this.#workOn(lane, job)
     })
     await Promise.all(work)
   }
 
-  /** False where there is no such connection, or not any more: what goes over the usual one may still come. */
-  async #workOnBulk(job: Job): Promise<boolean> {
-    if (this.#deps.incoming.missingBytes < this.#options.bulkBytes) return false
+  /** Where it is not there, or fails on its way, what goes over the usual connection may still come. */
+  async #workOnBulk(job: Job): Promise<'done' | 'absent' | 'failed'> {
+    if (this.#deps.incoming.missingBytes < this.#options.bulkBytes) return 'absent'
     const lane = await this.#deps.openBulkLane(this.peer, { signal: this.#ending.signal })
-    if (lane === undefined) return false
+    if (lane === undefined) return 'absent'
     this.#join(lane)
     job.bulk = lane
     try {
       await this.#workOn(lane, job)
-      return true
+      return 'done'
     } catch (error) {
-      if (isCatalogError(error, 'peer-unreachable') && !this.#ending.signal.aborted) return false
+      const isOnTheWay = isCatalogError(error, 'peer-unreachable') || isCatalogError(error, 'timeout')
+      if (isOnTheWay && !this.#ending.signal.aborted) return 'failed'
       throw error
     } finally {
       job.bulk = undefined
@@ -246,7 +250,8 @@ export class ProviderWork {
         }
         // Either the window is full, or there is nothing for this lane until another gives up a shard.
         else if (flying.size > 0) await Promise.race(flying)
-        else if (standsBy) await incoming.changes.next(100)
+        // It stays open: a peer with which nothing is open may be let go.
+        else if (standsBy) return
         else if (now - busyAt > idleLaneMs && room > 0) return
         else if (!job.available.complete && room > 0) await this.#askAgain(lane, job)
         else await incoming.changes.next(100)

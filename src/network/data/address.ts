@@ -14,7 +14,7 @@ export function portFor(address: string, ports: ReadonlyMap<string, number>): nu
   const family = isIP(address)
   const everywhere = family === 4 ? '0.0.0.0' : '::'
   // Behind a NAT the address is another one, and the port may have been forwarded.
-  const sameFamily = [...ports].find(([host]) => isIP(host) === family)?.[1]
+  const sameFamily = [...ports].find(([host]) => isIP(host) === family && !isLoopback(host))?.[1]
   return ports.get(address) ?? ports.get(everywhere) ?? sameFamily
 }
 
@@ -23,3 +23,5 @@ export function listenHosts(multiaddrs: readonly string[]): string[] {
   const hosts = multiaddrs.map(text => plainAddress(/^\/ip[46]\/([^/]+)\//.exec(`${text}/`)?.[1] ?? ''))
   return [...new Set(hosts.filter(host => host !== ''))]
 }
+
+const isLoopback = (address: string): boolean => address.startsWith('127.') || address === '::1'

@@ -27,7 +27,9 @@ export async function connectData(
     ciphers,
     secureOptions: constants.SSL_OP_NO_TICKET,
     pskCallback: () => ({ psk: key, identity: identityOf(id) }),
-    // Never called where the key was used. Whoever comes with a certificate instead is somebody else.
+    // Never called where the key was used. Whoever comes with a certificate instead is somebody else, whatever the
+    // environment says of certificates.
+    rejectUnauthorized: true,
     ca: [],
     checkServerIdentity: () => new Error('it proved a certificate instead of the key'),
     allowHalfOpen: true,
@@ -35,7 +37,10 @@ export async function connectData(
   }
   const socket = connect(options)
   const secure = Promise.withResolvers<void>()
-  socket.once('secureConnect', secure.resolve)
+  socket.once('secureConnect', () => {
+    if (socket.isSessionReused() && Object.keys(socket.getPeerCertificate()).length === 0) secure.resolve()
+    else stream.abort(new CatalogError('peer-unreachable', `${peer} did not prove the key.`))
+  })
   const over = () =>
     secure.reject(stream.broken ?? new CatalogError('peer-unreachable', `${peer} ended the handshake.`))
   stream.attach(socket, { reads: 'onread' })

@@ -98,6 +98,7 @@ export class Intake {
       onPart(waiting.byteLength)
     }
     if (filled === into.byteLength) return true
+    if (this.#target !== undefined) throw new Error('two reads of one stream at once')
     if (this.#error !== undefined) throw this.#error
     if (this.#queue.ended) return false
     const whole = Promise.withResolvers<void>()
@@ -112,7 +113,9 @@ export class Intake {
     this.#leave()?.whole.resolve()
   }
 
+  /** After an end, that stands. */
   fail(error: Error): void {
+    if (this.#queue.ended) return
     this.#error ??= error
     this.#queue.fail(error)
     this.#leave()?.whole.reject(error)

@@ -23,10 +23,12 @@ export class DataListener {
   readonly #deps: ListenerDeps
   readonly #tls: TlsServer
   readonly #servers = new Map<string, Server>()
-  readonly #proved = new WeakMap<TLSSocket, Expected>()
+  /** What each connection has named, by what names the connection. */
+  readonly #named = new Map<string, { readonly identity: string; readonly expected: Expected }>()
   /** Connections that have not proved a key yet: the address of each, by what names it. */
   readonly #unproved = new Map<string, string>()
   readonly #sockets = new Set<Socket>()
+  #stopped = false
 
   constructor(deps: ListenerDeps) {
     this.#deps = deps
@@ -57,7 +59,9 @@ export class DataListener {
 
   /** An address that cannot be listened on goes without. */
   async start(hosts: readonly string[], port: number): Promise<void> {
+    this.#stopped = false
     for (const host of hosts) {
+      if (this.#stopped) return
       const server = createServer({ allowHalfOpen: true }, socket => this.#came(socket))
       const listening = Promise.withResolvers<void>()
       server.once('listening', listening.resolve)
@@ -65,6 +69,7 @@ export class DataListener {
       server.listen({ host, port, ipv6Only: true })
       try {
         await listening.promise
+        if (this.#stopped) server.close()
         server.on('error', error => this.#deps.log.warn({ host, error: String(error) }, 'data listener'))
         this.#servers.set(host, server)
       } catch (error) {
@@ -78,6 +83,7 @@ export class DataListener {
 
   /** Takes no more, and ends all that have come. */
   stop(): void {
+    this.#stopped = true
     for (const server of this.#servers.values()) server.close()
     this.#servers.clear()
     for (const socket of this.#sockets) socket.destroy()
@@ -97,27 +103,37 @@ export class DataListener {
     socket.once('close', () => {
       this.#unproved.delete(name)
       this.#sockets.delete(socket)
+      this.#release(name)
     })
     this.#tls.emit('connection', socket)
   }
 
   #prove(socket: TLSSocket, identity: string): Uint8Array | null {
-    const expected = this.#deps.offers.take(identity)
+    const name = nameOf(socket)
+    // A client that was asked for another key share (RFC 8446, 4.1.4) names it again.
+    const before = this.#named.get(name)
+    if (before?.identity === identity) return before.expected.key
+    const expected = before === undefined ? this.#deps.offers.take(identity) : undefined
     if (expected === undefined) return null
-    // What proves a key is bounded by the offers.
-    this.#unproved.delete(nameOf(socket))
-    this.#proved.set(socket, expected)
+    this.#unproved.delete(name)
+    this.#named.set(name, { identity, expected })
     return expected.key
   }
 
   #connected(socket: TLSSocket): void {
-    const expected = this.#proved.get(socket)
+    const expected = this.#release(nameOf(socket))
     // Without a certificate of ours no handshake ends well but by a key; this says it once more.
-    if (expected === undefined) {
-      socket.destroy()
-      return
-    }
-    this.#deps.onConnection(socket, expected)
+    if (expected === undefined) socket.destroy()
+    else this.#deps.onConnection(socket, expected)
+  }
+
+  /** The handshake is over. */
+  #release(name: string): Expected | undefined {
+    const named = this.#named.get(name)
+    if (named === undefined) return undefined
+    this.#named.delete(name)
+    this.#deps.offers.release(named.identity)
+    return named.expected
   }
 }
 

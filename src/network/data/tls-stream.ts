@@ -52,6 +52,8 @@ export class TlsStream implements EndingStream {
     socket.on('error', error => this.#break(error))
     socket.on('close', () => {
       this.#break(undefined)
+      // Without an end, a reader that waits is told so.
+      this.#intake.fail(this.#failure(undefined))
       this.#settle()
     })
     if (socket.destroyed) this.abort(this.#failure(undefined))
@@ -96,8 +98,8 @@ export class TlsStream implements EndingStream {
     this.#mayEnd = true
     const socket = this.#socket
     if (socket === undefined || socket.destroyed || socket.writableEnded) return
-    const { promise, resolve } = Promise.withResolvers<void>()
-    socket.end(resolve)
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    socket.end((error?: Error | null) => (error ? reject(error) : resolve()))
     try {
       await raceAbort(promise, this.#ended.signal, AbortSignal.timeout(closeTimeoutMs))
     } catch (error) {
@@ -112,7 +114,7 @@ export class TlsStream implements EndingStream {
     await this.closeWrite().catch(() => undefined)
     if (this.#ended.signal.aborted) return
     const timer = setTimeout(
-      () => this.abort(new CatalogError('timeout', 'The stream was never closed.')),
+      () => this.abort(new CatalogError('cancelled', 'The stream was never closed.')),
       lingerMs,
     )
     timer.unref()
@@ -148,7 +150,7 @@ export class TlsStream implements EndingStream {
   }
 
   #settle(error?: Error): void {
-    if (!this.#ended.signal.aborted) this.#ended.abort(error ?? new Error('the stream has ended'))
+    if (!this.#ended.signal.aborted) this.#ended.abort(error ?? this.#failure(undefined))
   }
 
   #failure(error: unknown): Error {
