@@ -155,7 +155,8 @@ function nameStatus({ askedAt, askAgainAt, ...state }: NetworkNameState): Networ
 
 async function peersOf({ host, executions }: NodeApiDeps): Promise<PeerView[]> {
   const views = new Map<string, Omit<PeerView, 'offersExecution'>>()
-  for (const { peer, addresses, transport, direction, connectedAt, latencyMs } of host.connections()) {
+  for (const connection of host.connections()) {
+    const { peer, addresses, transport, direction, connectedAt, latencyMs } = connection
     const before = views.get(peer)
     views.set(peer, {
       peer,
@@ -163,6 +164,7 @@ async function peersOf({ host, executions }: NodeApiDeps): Promise<PeerView[]> {
       transport: before === undefined || transport === 'quic' ? transport : before.transport,
       direction: before?.direction ?? direction,
       connectedSeconds: Math.floor((Date.now() - connectedAt) / 1000),
+      dataConnections: connection.dataConnections ?? 0,
       ...(latencyMs === undefined ? {} : { latencyMs }),
     })
   }

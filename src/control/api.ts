@@ -274,6 +274,8 @@ export interface PeerView {
   readonly transport: string
   readonly direction: 'inbound' | 'outbound'
   readonly connectedSeconds: number
+  /** Connections of their own that contents are travelling on now, beside this one. */
+  readonly dataConnections: number
   readonly latencyMs?: number
   readonly offersExecution: boolean
 }

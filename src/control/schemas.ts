@@ -343,6 +343,7 @@ const peer = z.object({
   transport: text,
   direction: z.enum(['inbound', 'outbound']),
   connectedSeconds: z.number(),
+  dataConnections: count.describe('Connections of their own that contents are travelling on now'),
   latencyMs: z.number().optional(),
   offersExecution: z.boolean(),
 }) satisfies SchemaOf<PeerView>

@@ -148,6 +148,11 @@ export class DataConnections {
     return this.#offers.make(peer, protocol, from, port) ?? 'busy'
   }
 
+  /** How many are open with a peer, both ways. */
+  openWith(peer: PeerText): number {
+    return [...this.#streams].filter(stream => stream.peer === peer).length
+  }
+
   /** The peer is gone, or a member no more: so is whatever it has here. */
   left(peer: PeerText): void {
     const reason = new CatalogError('peer-unreachable', `The connection with ${peer} is gone.`)

@@ -85,6 +85,8 @@ export interface ConnectionView {
   readonly direction: 'inbound' | 'outbound'
   readonly connectedAt: number
   readonly latencyMs?: number
+  /** Connections for bulk (`openBulk`) beside this one with the same peer, both ways; absent: none. */
+  readonly dataConnections?: number
 }
 
 export interface Host {

@@ -202,7 +202,11 @@ export class Libp2pHost implements Host, Service {
   connections(): ConnectionView[] {
     return (this.#node?.getConnections() ?? [])
       .filter(connection => connection.status === 'open' && this.#gate.isIn(connection))
-      .map(viewOf)
+      .map(connection => {
+        const view = viewOf(connection)
+        const dataConnections = this.#data.openWith(view.peer)
+        return dataConnections === 0 ? view : { ...view, dataConnections }
+      })
   }
 
   isConnected(peer: PeerText): boolean {

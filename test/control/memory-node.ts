@@ -147,6 +147,7 @@ export class MemoryNode implements NodeApi {
         transport: 'quic',
         direction: 'outbound' as const,
         connectedSeconds: 61,
+        dataConnections: 1,
         latencyMs: 1.25,
         offersExecution: true,
       },

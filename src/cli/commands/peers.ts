@@ -36,7 +36,7 @@ const table = (peers: readonly PeerView[]): string =>
     ],
     peers.map(peer => [
       peer.peer,
-      peer.transport,
+      peer.dataConnections === 0 ? peer.transport : `${peer.transport} + ${peer.dataConnections} data`,
       peer.direction,
       peer.latencyMs === undefined ? '' : formatDuration(peer.latencyMs),
       formatDuration(peer.connectedSeconds * 1000),
