@@ -23,6 +23,8 @@ describe.concurrent('the only provider, when 99 % have come,', () => {
   it.each([
     ['stalls-late', 'stalls'],
     ['crawls-late', 'sends one byte a second'],
+    ['stalls-bulk-late', 'stalls on a data connection'],
+    ['crawls-bulk-late', 'sends one byte a second on a data connection'],
   ])('%s (%s): is left; the fetch goes on with another, and asks only for the rest', async behaviour => {
     const alice = await laboratory.started(`alice-${behaviour}`)
     const path = await laboratory.package(behaviour, '1.0.0', { 'data.bin': randomBytes(40_000_000) })

@@ -2,7 +2,8 @@
 //
 //   node hostile-provider.ts BEHAVIOUR ROOT HONEST VICTIM HOME    prints its peer id once it is ready to do harm
 //
-// A BEHAVIOUR that ends in -late serves the truth until 99 % of it are out, and prints a line when harm begins.
+// A BEHAVIOUR that ends in -late serves the truth until 99 % of it are out, and prints a line when harm begins; one with
+// -bulk in it takes data connections.
 // HONEST and VICTIM are multiaddrs, HOME is that of a member, whose keys and certificates it uses. It takes the true index from the honest node: a liar that is believed at first
 // does more harm.
 
@@ -83,6 +84,8 @@ async function answerShards(stream: ByteStream, id: unknown, first: number, coun
   await stream.write(Buffer.alloc(behaviour === 'too-short' ? length - 1 : length, 7))
 }
 
-host.handle('/transfer/1', stream => answer(stream), { maxInboundPerPeer: 64, maxInbound: 64 })
+const limits = { maxInboundPerPeer: 64, maxInbound: 64 }
+const bulk = behaviour.includes('-bulk') ? ({ bulk: true } as const) : {}
+host.handle('/transfer/1', stream => answer(stream), { ...limits, ...bulk })
 await host.dial(victim)
 process.stdout.write(`${host.peer}\n`)

@@ -90,6 +90,32 @@ describe.skipIf(missing !== undefined)('over a link', () => {
     await Promise.all([sender.end('SIGKILL'), receiver.end('SIGKILL')])
   })
 
+  it('that begins to swallow TCP, a fetch goes on over QUIC, and the next begins there', async () => {
+    const [near, far] = [await place(), await place()]
+    const { to } = await Namespace.link(near.namespace, far.namespace, 1, 100)
+    const sender = await laboratory.node('swallowed-sender')
+    await sender.start(['--listen', `/ip4/${to}/udp/0/quic-v1`], process.env, far.within)
+    const receiver = await laboratory.node('swallowed-receiver')
+    await receiver.start(
+      ['--listen', '/ip4/0.0.0.0/udp/0/quic-v1', '--bootstrap', sender.address],
+      process.env,
+      near.within,
+    )
+    const path = await laboratory.package('swallowed', '1.0.0', { 'data.bin': randomBytes(32 * 1024 * 1024) })
+    const { id } = await sender.client.publish({ path })
+    await knowing(receiver, id)
+    const dataConnections = async () => (await receiver.client.peers())[0]?.dataConnections
+    const fetching = fetchTime(receiver, id)
+    await until('it moves over a data connection', async () => (await dataConnections()) === 1)
+    for (const { namespace } of [near, far])
+      await namespace.run('ip', ['rule', 'add', 'priority', '1', 'ipproto', 'tcp', 'blackhole'])
+    // Nothing for five seconds is what makes it leave; what came is not asked for again.
+    expect(await fetching).toBeLessThan(30_000)
+    expect(await dataConnections()).toBe(0)
+    expect(await fetchTime(receiver, id)).toBeLessThan(10_000)
+    await Promise.all([sender.end('SIGKILL'), receiver.end('SIGKILL')])
+  })
+
   it('four providers, each behind 20 Mbit/s of its own, give three times what one gives', async () => {
     const hub = await place()
     // What they hold comes over the common loopback; then each starts again behind a link of its own.
