@@ -71,9 +71,17 @@ describe('a provider that does harm', () => {
   )
 })
 
+/** One that sends no faster than that a middle can be met. */
+async function slowNode(name: string, others: readonly TestNode[] = []): Promise<TestNode> {
+  const node = await laboratory.node(name)
+  const joins = others.flatMap(other => ['--bootstrap', other.address])
+  await node.start(joins, { ...process.env, CATALOG_BANDWIDTH_UP: '32MiB' })
+  return node
+}
+
 describe('an end in the middle', () => {
   it('the fetcher is killed: the next fetch asks only for what is missing', async () => {
-    const alice = await laboratory.started('alice-kill')
+    const alice = await slowNode('alice-kill')
     const { id, size, path } = await published(alice, 'interrupted', 64_000_000)
     const bob = await laboratory.started('bob-kill', [alice])
     await knows(bob, id)
@@ -103,8 +111,8 @@ describe('an end in the middle', () => {
   })
 
   it('one of two providers is killed: the other completes it', async () => {
-    const alice = await laboratory.started('alice-gone')
-    const bob = await laboratory.started('bob-gone', [alice])
+    const alice = await slowNode('alice-gone')
+    const bob = await slowNode('bob-gone', [alice])
     const carol = await laboratory.started('carol-gone', [alice, bob])
     const { id, path } = await published(alice, 'half-left', 48_000_000)
     await knows(bob, id)

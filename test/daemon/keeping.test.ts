@@ -143,7 +143,9 @@ describe('a quota', () => {
 
 describe('garbage', () => {
   it('of a fetch that was killed goes once nobody goes on with it; what is published stays', async () => {
-    const alice = await laboratory.started('alice-gc')
+    // Slow enough that a middle can be met.
+    const alice = await laboratory.node('alice-gc')
+    await alice.start([], { ...process.env, CATALOG_BANDWIDTH_UP: '32MiB' })
     const { id, size } = await published(alice, 'left-behind', 48_000_000)
     const bob = await startedWith('bob-gc', alice, {})
     const own = await published(bob, 'own', 300_000)
