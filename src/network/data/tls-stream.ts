@@ -24,6 +24,7 @@ export class TlsStream implements EndingStream {
   #socket: TLSSocket | undefined
   /** Whether the other side's end is an end; else it is a break. */
   #mayEnd: boolean
+  #closed = false
   #broken: Error | undefined
 
   /** `opener`: this side opened the connection, and is the one to finish it. */
@@ -110,6 +111,7 @@ export class TlsStream implements EndingStream {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
     this.#intake.ignore()
     await this.closeWrite().catch(() => undefined)
     if (this.#ended.signal.aborted) return
@@ -145,8 +147,10 @@ export class TlsStream implements EndingStream {
   /** Not this side's doing, unless it has ended the stream before. */
   #break(error: Error | undefined): void {
     if (this.#ended.signal.aborted || (error === undefined && this.#mayEnd)) return
-    this.#broken ??= this.#failure(error)
-    this.abort(this.#broken)
+    const failure = this.#failure(error)
+    // Once this side has closed it, how the rest goes says nothing of the other.
+    if (!this.#closed) this.#broken ??= failure
+    this.abort(failure)
   }
 
   #settle(error?: Error): void {
