@@ -34,8 +34,12 @@ const buffers = new BufferPool()
 /** Takes whole shards, `count` of them from `first` on. */
 export type OnShards = (first: number, bytes: Uint8Array, count: number) => Promise<void>
 
-/** Shards that came as they are and lie behind each other are taken together, up to so many bytes. */
+/**
+ * Shards that came as they are and lie behind each other are taken together: so many bytes at most, and no more than the
+ * link brings in a twentieth of a second, since nothing of a run is stored, read or told of before all of it is here.
+ */
 const runBytes = 1024 * 1024
+const runSeconds = 1 / 20
 
 interface Run {
   readonly place: number
@@ -43,13 +47,13 @@ interface Run {
   readonly bytes: number
 }
 
-function* runsOf(lengths: readonly number[], frames: readonly number[]): Iterable<Run> {
+function* runsOf(lengths: readonly number[], frames: readonly number[], maxBytes: number): Iterable<Run> {
   for (let place = 0; place < frames.length; ) {
     let bytes = frames[place] as number
     let count = 1
     const isPlain = (at: number) => at < frames.length && frames[at] === lengths[at]
     if (isPlain(place))
-      while (isPlain(place + count) && bytes + (frames[place + count] as number) <= runBytes) {
+      while (isPlain(place + count) && bytes + (frames[place + count] as number) <= maxBytes) {
         bytes += frames[place + count] as number
         count += 1
       }
@@ -172,7 +176,8 @@ export class TransferLane {
     const asked = this.#ask(request, call, async (header, read) => {
       if (header['code'] !== 'ok') throw refusal(this.peer, root, header['code'])
       const frames = this.#frameLengths(root, header, lengths)
-      for (const { place, count, bytes } of runsOf(lengths, frames)) {
+      const together = Math.min(runBytes, (linkBytesPerSecond ?? 0) * runSeconds)
+      for (const { place, count, bytes } of runsOf(lengths, frames, together)) {
         const buffer = buffers.take(bytes)
         const came = await read(bytes, buffer)
         const length = count === 1 ? (lengths[place] as number) : bytes

@@ -69,7 +69,10 @@ export class DataListener {
       server.listen({ host, port, ipv6Only: true })
       try {
         await listening.promise
-        if (this.#stopped) server.close()
+        if (this.#stopped) {
+          server.close()
+          return
+        }
         server.on('error', error => this.#deps.log.warn({ host, error: String(error) }, 'data listener'))
         this.#servers.set(host, server)
       } catch (error) {
@@ -100,6 +103,8 @@ export class DataListener {
     const name = nameOf(socket)
     this.#unproved.set(name, from)
     this.#sockets.add(socket)
+    // TLS tells of it where it matters.
+    socket.on('error', () => undefined)
     socket.once('close', () => {
       this.#unproved.delete(name)
       this.#sockets.delete(socket)
