@@ -12,7 +12,7 @@ describe('one file of a release', { timeout: 60_000 }, () => {
     const alice = await laboratory.node('stream-alice')
     await alice.start([], { ...process.env, CATALOG_BANDWIDTH_UP: '4MiB' })
     const bob = await laboratory.started('stream-bob', [alice])
-    const last = randomBytes(300_000)
+    const last = randomBytes(2_000_000)
     const path = await laboratory.package('streamed', '1.0.0', {
       'a/large.bin': randomBytes(24 * mebibyte),
       'z/last.bin': last,
@@ -25,9 +25,9 @@ describe('one file of a release', { timeout: 60_000 }, () => {
     for await (const chunk of bob.client.file(id, 'z/last.bin')) chunks.push(chunk)
     expect(Buffer.compare(Buffer.concat(chunks), last)).toBe(0)
     const tail: Uint8Array[] = []
-    for await (const chunk of bob.client.file(id, 'z/last.bin', { range: { first: 299_990 } }))
+    for await (const chunk of bob.client.file(id, 'z/last.bin', { range: { first: 1_999_990 } }))
       tail.push(chunk)
-    expect(Buffer.compare(Buffer.concat(tail), last.subarray(299_990))).toBe(0)
+    expect(Buffer.compare(Buffer.concat(tail), last.subarray(1_999_990))).toBe(0)
     expect((await bob.run('cat', id, 'z/notes.txt')).stdout).toBe('the last words\n')
     expect(await bob.json('cat', id, 'z/notes.txt')).toEqual({
       path: 'z/notes.txt',
@@ -37,8 +37,8 @@ describe('one file of a release', { timeout: 60_000 }, () => {
     expect((await bob.run('cat', id, 'z/nothing')).code).toBe(4)
 
     const { bytesTransferred } = (await bob.json('fetch', id, '--no-out')) as FetchResult
-    // Most of it had not come yet; what had is not asked for again.
+    // Most of it had not come yet; what had is not asked for again, but for a shard or two of what broke off.
     expect(bytesTransferred).toBeGreaterThan(8 * mebibyte)
-    expect(bytesTransferred).toBeLessThan(24 * mebibyte + 200_000)
+    expect(bytesTransferred).toBeLessThan(24 * mebibyte + 700_000)
   })
 })
