@@ -4,6 +4,7 @@ import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/inter
 import { raceAbort } from '../base/deadline.ts'
 import { CatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
+import { brokenOff, closeTimeoutMs, linger } from './closing.ts'
 import { type ByteStream, maxBufferedBytes, type PeerText } from './host.ts'
 import { defaultQuicOptions } from './libp2p/quic/options.ts'
 import { QuicStream } from './libp2p/quic/stream.ts'
@@ -15,10 +16,6 @@ const pieceBytes = defaultQuicOptions.maxWriteBytes
 const queuedBytes = 256 * 1024
 /** Freeing less at once costs more than it gains. */
 const freedBytes = 16 * 1024
-/** How long closing waits for what was written to leave, in milliseconds. */
-const closeTimeoutMs = 5000
-/** How long the other side may take to read the rest and close, once this side has; then the stream is reset. */
-const lingerMs = 30_000
 
 export class Libp2pByteStream implements ByteStream {
   readonly peer: PeerText
@@ -94,13 +91,7 @@ export class Libp2pByteStream implements ByteStream {
     // take from it what it has not read.
     this.#queue.ignore()
     await this.closeWrite().catch(() => undefined)
-    if (this.#ended.signal.aborted) return
-    const timer = setTimeout(
-      () => this.abort(new CatalogError('timeout', 'The stream was never closed.')),
-      lingerMs,
-    )
-    timer.unref()
-    this.#ended.signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
+    linger(this, new CatalogError('timeout', 'The stream was never closed.'))
   }
 
   abort(error: Error): void {
@@ -207,12 +198,6 @@ export class Libp2pByteStream implements ByteStream {
   #failure(error: unknown): Error {
     if (error instanceof CatalogError) return error
     if (this.#broken !== undefined) return this.#broken
-    const reason = error instanceof Error ? error.message : 'the connection ended'
-    return new CatalogError(
-      'peer-unreachable',
-      `The stream with ${this.peer} broke off: ${reason}.`,
-      {},
-      error,
-    )
+    return brokenOff('The stream', this.peer, error)
   }
 }

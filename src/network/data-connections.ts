@@ -1,6 +1,7 @@
 // Connections of their own for streams that move much, beside the connection over which two members are connected:
 // TLS 1.3 over TCP costs a quarter of the processor time of QUIC, because the kernel moves it in large pieces and not
 // in packets. The agreement is data/protocol.ts. Whoever cannot be reached so is asked over the usual connection.
+import { LRUCache } from 'lru-cache'
 import { eitherSignal, raceAbort, withTimeout } from '../base/deadline.ts'
 import { CatalogError, isCatalogError } from '../base/errors.ts'
 import type { CallOptions } from '../base/lifecycle.ts'
@@ -56,7 +57,9 @@ export class DataConnections {
   readonly #streams = new Set<TlsStream>()
   readonly #making = new Set<Making>()
   /** Until when, on the monotonic clock, and the how manieth time. */
-  readonly #avoided = new Map<PeerText, { readonly until: number; readonly times: number }>()
+  readonly #avoided = new LRUCache<PeerText, { readonly until: number; readonly times: number }>({
+    max: maxAvoided,
+  })
 
   constructor(deps: DataConnectionDeps, options: DataConnectionOptions) {
     this.#deps = deps
@@ -196,16 +199,13 @@ export class DataConnections {
   }
 
   #isAvoided(peer: PeerText): boolean {
-    return (this.#avoided.get(peer)?.until ?? 0) > performance.now()
+    return (this.#avoided.peek(peer)?.until ?? 0) > performance.now()
   }
 
   #avoid(peer: PeerText, why: unknown): undefined {
     this.#deps.log.debug({ peer, why: String(why) }, 'no data connection: contents come over the usual one')
-    const times = (this.#avoided.get(peer)?.times ?? 0) + 1
+    const times = (this.#avoided.peek(peer)?.times ?? 0) + 1
     const until = performance.now() + Math.min(avoidedMs * 2 ** (times - 1), maxAvoidedMs)
-    this.#avoided.delete(peer)
     this.#avoided.set(peer, { until, times })
-    const oldest = this.#avoided.keys().next().value
-    if (this.#avoided.size > maxAvoided && oldest !== undefined) this.#avoided.delete(oldest)
   }
 }

@@ -3,16 +3,13 @@ import type { TLSSocket } from 'node:tls'
 import { raceAbort } from '../../base/deadline.ts'
 import { CatalogError } from '../../base/errors.ts'
 import type { CallOptions } from '../../base/lifecycle.ts'
+import { brokenOff, closeTimeoutMs, linger } from '../closing.ts'
 import type { FillOptions, PeerText } from '../host.ts'
 import type { EndingStream } from '../inbound-streams.ts'
 import { Intake } from './intake.ts'
 
 /** TLS encrypts what it is given at once, into memory of its own. */
 const pieceBytes = 516 * 1024
-/** How long closing waits for what was written to leave, in milliseconds. */
-const closeTimeoutMs = 5000
-/** How long the other side may take to read the rest and close, once this side has. */
-const lingerMs = 30_000
 const keepAliveMs = 15_000
 
 export class TlsStream implements EndingStream {
@@ -114,13 +111,7 @@ export class TlsStream implements EndingStream {
     this.#closed = true
     this.#intake.ignore()
     await this.closeWrite().catch(() => undefined)
-    if (this.#ended.signal.aborted) return
-    const timer = setTimeout(
-      () => this.abort(new CatalogError('cancelled', 'The stream was never closed.')),
-      lingerMs,
-    )
-    timer.unref()
-    this.#ended.signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
+    linger(this, new CatalogError('cancelled', 'The stream was never closed.'))
   }
 
   abort(error: Error): void {
@@ -160,12 +151,6 @@ export class TlsStream implements EndingStream {
   #failure(error: unknown): Error {
     if (error instanceof CatalogError) return error
     if (this.#broken !== undefined) return this.#broken
-    const reason = error instanceof Error ? error.message : 'the connection ended'
-    return new CatalogError(
-      'peer-unreachable',
-      `The data connection with ${this.peer} broke off: ${reason}.`,
-      {},
-      error,
-    )
+    return brokenOff('The data connection', this.peer, error)
   }
 }
